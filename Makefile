@@ -1,0 +1,63 @@
+# `make help` lists the targets. Everything that is downloaded is pinned (requirements/*.txt, tests/tools/go.mod) and
+# cached in $(CACHE), outside the checkout.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.SILENT:
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+export CACHE := $(or $(MULTIARCH_CACHE),$(HOME)/.cache/multiarch.drone)
+export MULTIARCH_CACHE := $(CACHE)
+export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/build/collections
+export ANSIBLE_HOME := $(CURDIR)/build/ansible-home
+export ANSIBLE_NOCOWS := 1
+export PYTHONDONTWRITEBYTECODE := 1
+TREE := build/collections/ansible_collections/multiarch/drone
+say = printf '\n==> %s\n' "$(1)"
+# Evaluated only by the recipes that use it: an environment is made when it is first needed.
+ENV = $$(tests/tools/venv test)/bin
+
+.PHONY: help
+help: ## List the targets
+	grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+# Python and Ansible find a collection by its path alone: build/collections leads back to this checkout.
+$(TREE):
+	mkdir -p $(@D)
+	ln -sfn $(CURDIR) $@
+
+.PHONY: test
+test: test-fast ## Every test
+
+.PHONY: test-fast
+test-fast: lint unit ## What needs no host, in under a minute
+
+.PHONY: lint
+lint: $(TREE) ## Formatting, types, YAML and Ansible's own lint
+	$(call say,ruff: format and lint)
+	$(ENV)/ruff format --check --quiet . || { $(ENV)/ruff format --diff .; exit 1; }
+	$(ENV)/ruff check --quiet .
+	$(call say,mypy)
+	mypy=$(ENV)/mypy
+	(cd build/collections && "$$mypy" --config-file $(CURDIR)/pyproject.toml -p ansible_collections.multiarch.drone.plugins.module_utils)
+	$(call say,yamllint)
+	$(ENV)/yamllint --strict .
+	$(call say,ansible-lint)
+	PATH="$(ENV):$$PATH" $(ENV)/ansible-lint --offline
+
+.PHONY: unit
+unit: $(TREE) ## Unit and contract tests, on the default ansible-core
+	$(call say,unit and contract tests)
+	$(ENV)/pytest -q -n 2 tests/unit tests/contract
+
+.PHONY: format
+format: ## Format the Python code and mend what ruff can
+	$(ENV)/ruff format . && $(ENV)/ruff check --fix .
+
+.PHONY: lock
+lock: ## Resolve requirements/*.in again
+	UV=$$(dirname $$(readlink -f $$(tests/tools/venv uv)))/uv-*/bin/uv
+	cd requirements
+	for name in uv run test oldest; do $$UV pip compile -q --upgrade --python-version 3.11 --generate-hashes --custom-compile-command "make lock" $$name.in -o $$name.txt; done
+	$$UV pip compile -q --upgrade --python-version 3.12 --generate-hashes --custom-compile-command "make lock" newest.in -o newest.txt

@@ -1,0 +1,37 @@
+# SPDX-FileCopyrightText: The multiarch.drone authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What went wrong, where, and what to do: the one exception that a module turns into its failure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class Problem(Exception):
+    """An error for the person who runs the play.
+
+    `what` says what is wrong and where ("linux/arm9 is no platform"), `todo` what to do about it
+    ("did you mean linux/arm64?"). `facts` go into the module's result beside `msg`.
+    """
+
+    def __init__(self, what: str, todo: str = "", **facts: Any) -> None:
+        super().__init__(f"{what}; {todo}" if todo else what)
+        self.what = what
+        self.todo = todo
+        self.facts = facts
+
+
+def near(word: str, known: Iterable[str]) -> str:
+    """Return "did you mean X?" for the known word nearest to `word`, or "known are: A, B" where none is near."""
+    import difflib  # only an error needs it: a task's cost is its imports
+
+    names = sorted(known)
+    by_lower_case = {name.lower(): name for name in names}
+    matches = difflib.get_close_matches(word.lower(), by_lower_case, n=1, cutoff=0.6)
+    if matches:
+        return f"did you mean {by_lower_case[matches[0]]}?"
+    return f"known are: {', '.join(names)}"
