@@ -51,6 +51,25 @@ unit: $(TREE) ## Unit and contract tests, on the default ansible-core
 	$(call say,unit and contract tests)
 	$(ENV)/pytest -q -n 2 tests/unit tests/contract
 
+.PHONY: molecule
+molecule: $(TREE) ## Real hosts in containers: every scenario, or SCENARIO=name
+	$(call say,molecule: $(or $(SCENARIO),every scenario))
+	PATH="$(ENV):$$PATH" $(ENV)/molecule test $(if $(SCENARIO),-s $(SCENARIO),--all)
+
+.PHONY: quickstart
+quickstart: $(TREE) ## The main job on this machine: hosts in containers that build, push and execute for several platforms
+	playbook=$$(tests/tools/venv run)/bin/ansible-playbook
+	PATH="$$(dirname $$playbook):$$PATH" $$playbook multiarch.drone.quickstart $(ARGS)
+
+.PHONY: clean
+clean: ## No hosts, images, handlers and engine of ours on this machine; the cache stays
+	roles/lab/files/machine clean
+	rm -rf build
+
+.PHONY: distclean
+distclean: clean ## Nothing of ours at all
+	rm -rf "$(CACHE)"
+
 .PHONY: format
 format: ## Format the Python code and mend what ruff can
 	$(ENV)/ruff format . && $(ENV)/ruff check --fix .
