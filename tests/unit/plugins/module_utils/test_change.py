@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.multiarch.drone.plugins.module_utils._change import Plan, Step, carry_out
+from ansible_collections.multiarch.drone.plugins.module_utils._change import Plan, Step, carry_out, carry_out_each
 from ansible_collections.multiarch.drone.plugins.module_utils._problem import Problem
 
 
@@ -68,3 +68,95 @@ def test_a_change_that_the_diff_does_not_show_cannot_be_planned():
         Plan({"a": 1}, {"a": 1}, [Step("set a", lambda: None)])
     with pytest.raises(ValueError, match="do not fit"):
         Plan({"a": 1}, {"a": 2})
+
+
+def each(world, values, fails=(), **options):
+    """Wish `values` for a world, item by item; those in `fails` cannot be changed."""
+    plans = {}
+    for name, value in values.items():
+        before = {"value": world.things[name]}
+        steps = [world.put(name, value, fails=name in fails)] if before["value"] != value else []
+        plans[name] = Plan(before, {"value": value}, steps)
+    reread = lambda: {name: {"value": world.things[name]} for name in values}  # noqa: E731
+    return carry_out_each(plans, **{"check_mode": False, "reread": reread, "at_a_time": 3, **options})
+
+
+def test_each_item_that_differs_is_changed_and_check_mode_predicted_it():
+    world = World(a=1, b=1, c=1)
+    predicted = each(world, {"a": 2, "b": 1, "c": 2}, check_mode=True)
+    assert world.things == {"a": 1, "b": 1, "c": 1}
+    assert each(world, {"a": 2, "b": 1, "c": 2}) == predicted
+    assert predicted == {
+        "changed": True,
+        "steps": ["a: set a", "c: set c"],
+        "diff": {"before": {"a": {"value": 1}, "c": {"value": 1}}, "after": {"a": {"value": 2}, "c": {"value": 2}}},
+        "results": [
+            {"name": "a", "changed": True, "steps": ["set a"]},
+            {"name": "b", "changed": False},
+            {"name": "c", "changed": True, "steps": ["set c"]},
+        ],
+    }
+    again = each(world, {"a": 2, "b": 1, "c": 2})
+    assert not again["changed"]
+    assert again["diff"] == {"before": {}, "after": {}}
+
+
+def test_where_one_item_fails_the_others_are_done_and_the_result_tells_of_each():
+    world = World(a=1, b=1, c=1)
+    with pytest.raises(Problem, match=r"1 of 3 failed: b: set b: disk full; nothing was changed; the others") as caught:
+        each(world, {"a": 2, "b": 2, "c": 2}, fails="b")
+    assert world.things == {"a": 2, "b": 1, "c": 2}
+    facts = caught.value.facts
+    assert facts["changed"]
+    assert facts["steps"] == ["a: set a", "c: set c"]
+    assert set(facts["diff"]["after"]) == {"a", "c"}
+    assert [(told["name"], told["changed"], told.get("failed", False)) for told in facts["results"]] == [
+        ("a", True, False),
+        ("b", False, True),
+        ("c", True, False),
+    ]
+    assert each(world, {"a": 2, "b": 2, "c": 2})["steps"] == ["b: set b"]
+
+
+def test_an_item_that_is_not_as_promised_when_read_again_has_failed_and_was_not_changed():
+    world = World(a=1, b=1)
+    answers = {"a": {"value": 2}, "b": {"value": 1}}
+    with pytest.raises(
+        Problem, match=r"b: the change did not take hold: wanted {'value': 2}, found {'value': 1}"
+    ) as caught:
+        each(world, {"a": 2, "b": 2}, reread=lambda: answers)
+    assert caught.value.facts["steps"] == ["a: set a"]
+    assert caught.value.facts["diff"] == {"before": {"a": {"value": 1}}, "after": {"a": {"value": 2}}}
+
+
+def test_a_world_that_cannot_be_read_again_leaves_no_item_proven():
+    def reread():
+        raise Problem("the server is gone")
+
+    with pytest.raises(Problem, match="a: changed, but not read back: the server is gone") as caught:
+        each(World(a=1), {"a": 2}, reread=reread)
+    assert caught.value.facts["changed"]
+
+
+def test_after_a_few_failures_in_a_row_that_concern_all_the_rest_is_not_tried():
+    class Gone(Problem):
+        pass
+
+    tried = []
+
+    def step(name):
+        def apply():
+            tried.append(name)
+            raise Gone("the server is gone")
+
+        return Step("change", apply)
+
+    plans = {name: Plan({"value": 1}, {"value": 2}, [step(name)]) for name in map(str, range(50))}
+    with pytest.raises(Problem, match=r"50 of 50 failed: .*; and 45 more") as caught:
+        carry_out_each(plans, check_mode=False, give_up_on=(Gone,))
+    assert len(tried) == 5
+    assert caught.value.facts["results"][49]["msg"] == "not tried; the server is gone"
+    tried.clear()
+    with pytest.raises(Problem):
+        carry_out_each(plans, check_mode=False)
+    assert len(tried) == 50
