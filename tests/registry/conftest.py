@@ -1,0 +1,208 @@
+# SPDX-FileCopyrightText: The multiarch.drone authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Real registries (Debian's docker-registry) on the loopback, and images that skopeo pushes to them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+USER, PASSWORD = "robot", "s3cret"
+HTPASSWD = "robot:$2b$05$.UOFNEWBAERMUsyzYX5L2eZoAKT1yZLmzjtUTHZDw2NxjENNumnGK\n"
+OCI = "application/vnd.oci.image"
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    """A home of its own, so that no test reads or writes the Docker configuration of whoever runs it."""
+    for name in ("http_proxy", "https_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.delenv("DOCKER_CONFIG", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home/.docker").mkdir(parents=True)
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def module():
+    """Run a module of this collection as Ansible does, in a process of its own, and return its result."""
+
+    def run(name, *, check=False, **arguments):
+        command = [str(Path(sys.executable).with_name("ansible")), "localhost", "-i", "localhost,", "-c", "local"]
+        command += [
+            "-m",
+            f"multiarch.drone.{name}",
+            "-a",
+            json.dumps(arguments),
+            *(["--check"] if check else []),
+            "--diff",
+        ]
+        environment = {
+            **os.environ,
+            "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "build/collections"),
+            "ANSIBLE_HOME": str(ROOT / "build/ansible-home"),
+            "ANSIBLE_LOAD_CALLBACK_PLUGINS": "1",
+            "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.tree",
+            "ANSIBLE_CALLBACK_TREE_DIR": os.environ["HOME"] + "/results",
+            "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
+            "ANSIBLE_LOCALHOST_WARNING": "0",
+        }
+        ran = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        result = Path(environment["ANSIBLE_CALLBACK_TREE_DIR"], "localhost")
+        assert result.exists(), ran.stdout
+        answer = json.loads(result.read_text())
+        result.unlink()
+        return {**answer, "failed": ran.returncode != 0}
+
+    return run
+
+
+@dataclass
+class Registry:
+    """A running registry. `ca` is its certificate where it speaks TLS."""
+
+    host: str
+    storage: Path
+    ca: Path | None
+    auth: bool
+
+    def push(self, layout, name, *options):
+        """Push an OCI layout with skopeo, all of its platforms, and return the image's reference."""
+        command = ["skopeo", "copy", "--quiet", "--all", "--insecure-policy", "--dest-tls-verify=false"]
+        command += ["--dest-creds", f"{USER}:{PASSWORD}"] if self.auth else []
+        command += options or ["--preserve-digests"]
+        subprocess.run([*command, f"oci:{layout}", f"docker://{self.host}/{name}"], check=True)
+        return f"{self.host}/{name}"
+
+    def login(self, home, password=PASSWORD):
+        """Write what `docker login` writes."""
+        import base64
+
+        auth = base64.b64encode(f"{USER}:{password}".encode()).decode()
+        (home / ".docker/config.json").write_text(json.dumps({"auths": {self.host: {"auth": auth}}}))
+
+
+@pytest.fixture
+def start_registry(tmp_path):
+    """Start registries, with or without TLS and a login; stop them after the test."""
+    for tool in ("docker-registry", "skopeo", "openssl"):
+        assert shutil.which(tool), f"{tool} is missing: apt-get install docker-registry skopeo openssl"
+    running = []
+
+    def start(*, tls=False, auth=False, address="127.0.0.1"):
+        directory = tmp_path / f"registry{len(running)}"
+        directory.mkdir()
+        with socket.socket() as free:
+            free.bind((address, 0))
+            host = f"{address}:{free.getsockname()[1]}"
+        http = {"addr": host, **({"tls": _certificate(directory)} if tls else {})}
+        (directory / "htpasswd").write_text(HTPASSWD)
+        login = {"auth": {"htpasswd": {"realm": "test", "path": str(directory / "htpasswd")}}} if auth else {}
+        storage = {"filesystem": {"rootdirectory": str(directory / "storage")}, "delete": {"enabled": True}}
+        # JSON is YAML.
+        (directory / "config.yml").write_text(
+            json.dumps({"version": "0.1", "log": {"level": "warn"}, "storage": storage, "http": http, **login})
+        )
+        with (directory / "log").open("wb") as log:
+            process = subprocess.Popen(
+                ["docker-registry", "serve", str(directory / "config.yml")],
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "OTEL_TRACES_EXPORTER": "none"},
+            )
+        running.append(process)
+        _wait_for(host, process, directory / "log")
+        return Registry(host, directory / "storage", directory / "ca.pem" if tls else None, auth)
+
+    yield start
+    for process in running:
+        process.terminate()
+        process.wait(10)
+
+
+@pytest.fixture
+def registry(start_registry):
+    """A registry without TLS and login."""
+    return start_registry()
+
+
+def _certificate(directory):
+    """Make a certificate of its own for the loopback."""
+    key, certificate = directory / "key.pem", directory / "ca.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    command += ["-days", "2", "-subj", "/CN=registry.test", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"]
+    command += ["-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+    return {"certificate": str(certificate), "key": str(key)}
+
+
+def _wait_for(host, process, log):
+    address = (host.split(":")[0], int(host.split(":")[1]))
+    for _ in range(200):
+        assert process.poll() is None, log.read_text()
+        try:
+            socket.create_connection(address, 1).close()
+            return
+        except OSError:
+            time.sleep(0.05)
+    raise AssertionError(f"docker-registry does not answer: {log.read_text()}")
+
+
+@pytest.fixture
+def layout(tmp_path):
+    """Write an OCI layout: one small image for each platform, and an attestation for each where asked."""
+
+    def write(*platforms, attestations=False, single=False, annotations=None):
+        directory = tmp_path / f"layout{len(list(tmp_path.glob('layout*')))}"
+        blobs = directory / "blobs/sha256"
+        blobs.mkdir(parents=True)
+
+        def blob(content, media_type, **more):
+            body = content if isinstance(content, bytes) else json.dumps(content).encode()
+            digest = hashlib.sha256(body).hexdigest()
+            (blobs / digest).write_bytes(body)
+            return {"mediaType": media_type, "digest": f"sha256:{digest}", "size": len(body), **more}
+
+        def manifest(config, layer, layer_type, **more):
+            layers = [blob(layer, layer_type)]
+            rootfs = {"type": "layers", "diff_ids": [layers[0]["digest"]]}
+            config = blob({**config, "rootfs": rootfs, "config": {}}, f"{OCI}.config.v1+json")
+            content = {"schemaVersion": 2, "mediaType": f"{OCI}.manifest.v1+json", "config": config, "layers": layers}
+            return blob(content, f"{OCI}.manifest.v1+json", **more)
+
+        listed = []
+        for name in platforms:
+            parts = dict(zip(("os", "architecture", "variant"), name.split("/")))
+            listed.append(manifest(parts, f"layer of {name}".encode(), f"{OCI}.layer.v1.tar", platform=parts))
+        for about in list(listed) if attestations else []:
+            unknown = {"os": "unknown", "architecture": "unknown"}
+            notes = {
+                "vnd.docker.reference.type": "attestation-manifest",
+                "vnd.docker.reference.digest": about["digest"],
+            }
+            statement = json.dumps({"subject": about["digest"]}).encode()
+            listed.append(
+                manifest(unknown, statement, "application/vnd.in-toto+json", platform=unknown, annotations=notes)
+            )
+        index = {"schemaVersion": 2, "mediaType": f"{OCI}.index.v1+json", "manifests": listed}
+        if annotations:
+            index["annotations"] = annotations
+        top = listed[0] if single else blob(index, f"{OCI}.index.v1+json")
+        (directory / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [top]}))
+        (directory / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+        return directory
+
+    return write
