@@ -28,10 +28,11 @@ $(TREE):
 	ln -sfn $(CURDIR) $@
 
 .PHONY: test
-test: test-fast ## Every test
+test: test-fast sanity other-cores kernel services molecule artifact ## Every test (CI calls this)
+	$(call say,every test passed)
 
 .PHONY: test-fast
-test-fast: lint unit ## What needs no host, in under a minute
+test-fast: lint docs unit ## What needs no host, in under a minute
 
 .PHONY: lint
 lint: $(TREE) ## Formatting, types, YAML and Ansible's own lint
@@ -69,6 +70,45 @@ clean: ## No hosts, images, handlers and engine of ours on this machine; the cac
 .PHONY: distclean
 distclean: clean ## Nothing of ours at all
 	rm -rf "$(CACHE)"
+
+.PHONY: docs
+docs: $(TREE) ## Documentation of modules and roles, changelog fragments
+	$(call say,antsibull-docs and antsibull-changelog)
+	PATH="$(ENV):$$PATH" $(ENV)/antsibull-docs lint-collection-docs --plugin-docs --skip-rstcheck .
+	$(ENV)/antsibull-changelog lint
+
+.PHONY: sanity
+sanity: ## ansible-test sanity, on the oldest and the newest ansible-core that this machine's Pythons run
+	$(call say,ansible-test sanity on the oldest ansible-core)
+	tests/tools/sanity oldest
+	newest=$$(tests/tools/newest-python)
+	if [ -z "$$newest" ]; then printf '==> skipped: no Python 3.12 or later here for the newest ansible-core\n'; exit; fi
+	$(call say,ansible-test sanity on the newest ansible-core)
+	tests/tools/sanity newest "$$newest"
+
+.PHONY: other-cores
+other-cores: $(TREE) ## Unit and contract tests on the oldest and the newest ansible-core
+	$(call say,unit and contract tests on the oldest ansible-core)
+	$$(tests/tools/venv oldest)/bin/pytest -q -n 2 tests/unit tests/contract
+	newest=$$(tests/tools/newest-python)
+	if [ -z "$$newest" ]; then printf '==> skipped: no Python 3.12 or later here for the newest ansible-core\n'; exit; fi
+	$(call say,unit and contract tests on the newest ansible-core)
+	$$(tests/tools/venv newest "$$newest")/bin/pytest -q -n 2 tests/unit tests/contract
+
+.PHONY: kernel
+kernel: $(TREE) ## The real binfmt_misc, in namespaces of its own
+	$(call say,the real binfmt_misc in private namespaces)
+	$(ENV)/pytest -q -n 2 tests/kernel
+
+.PHONY: services
+services: $(TREE) ## A real registry, a real BuildKit, real git
+	$(call say,a real registry and a real BuildKit)
+	$(ENV)/pytest -q tests/registry tests/buildkit
+
+.PHONY: artifact
+artifact: ## The tarball: its contents, galaxy-importer, and its use once installed
+	$(call say,the artifact)
+	tests/tools/artifact
 
 .PHONY: format
 format: ## Format the Python code and mend what ruff can
