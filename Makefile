@@ -39,6 +39,7 @@ lint: $(TREE) ## Formatting, types, YAML and Ansible's own lint
 	$(call say,ruff: format and lint)
 	$(ENV)/ruff format --check --quiet . || { $(ENV)/ruff format --diff .; exit 1; }
 	$(ENV)/ruff check --quiet .
+	$(ENV)/python tests/tools/habits.py $$(git ls-files --cached --others --exclude-standard "*.py")
 	$(call say,mypy)
 	mypy=$(ENV)/mypy
 	(cd build/collections && "$$mypy" --config-file $(CURDIR)/pyproject.toml -p ansible_collections.multiarch.drone.plugins.module_utils)

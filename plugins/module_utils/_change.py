@@ -63,7 +63,7 @@ def carry_out(plan: Plan, *, check_mode: bool, reread: Callable[[], Mapping[str,
     done is taken back in reverse order, and the Problem says what was restored and what was not.
     """
     if plan.steps and not check_mode:
-        _, problem = _take(plan, reread)
+        _unused, problem = _take(plan, reread)
         if problem:
             raise problem
     return {
@@ -160,8 +160,8 @@ def _take_each(
 
     with ThreadPoolExecutor(max(1, min(at_a_time, len(plans)))) as pool:
         outcomes = dict(zip(plans, pool.map(take, plans)))
-    kept = {name: steps for name, (steps, _) in outcomes.items()}
-    return kept, {name: problem for name, (_, problem) in outcomes.items() if problem}
+    kept = {name: steps for name, (steps, _unused) in outcomes.items()}
+    return kept, {name: problem for name, (_unused, problem) in outcomes.items() if problem}
 
 
 def _prove_each(

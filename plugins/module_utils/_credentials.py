@@ -95,7 +95,7 @@ def _from_entry(entry: Any, name: str, path: str) -> Credentials | None:
     try:
         username, password = entry.get("username") or "", entry.get("password") or ""
         if entry.get("auth"):
-            username, _, password = base64.b64decode(entry["auth"]).decode().strip("\0").partition(":")
+            username, _unused, password = base64.b64decode(entry["auth"]).decode().strip("\0").partition(":")
         found = Credentials(
             source, username, password, entry.get("identitytoken") or "", entry.get("registrytoken") or ""
         )
@@ -114,7 +114,8 @@ def _ask_helper(helper: str, key: str, path: str, deadline: float) -> Credential
         raise Problem(f"{path}: {helper!r} is no name of a credential helper", "mend it")
     command = f"`{program} get` for {key}"
     try:
-        ran = subprocess.run(
+        # AnsibleModule.run_command has no time limit, and a helper may wait for a person.
+        ran = subprocess.run(  # pylint: disable=ansible-bad-function
             [program, "get"],
             input=key.encode(),
             stdout=subprocess.PIPE,

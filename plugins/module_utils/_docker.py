@@ -31,7 +31,7 @@ DOCKER_CLI_OPTIONS = {"docker_cli": {"type": "str", "default": "docker"}}
 HINTS = (
     (r"permission denied while trying to connect|connect: permission denied", "run the task as root, or add the user to the group docker"),
     (r"Cannot connect to the Docker daemon|error during connect|connection refused", "start the daemon, or check DOCKER_HOST and the context"),
-    (r"unknown command: docker buildx|'buildx' is not a docker command", "install the buildx plugin (docker-buildx, docker-buildx-plugin) in a cli-plugins directory"),
+    (r"unknown command: docker buildx|'buildx' is not a docker command", "install the buildx plugin: docker-buildx or docker-buildx-plugin"),
     (r"no space left on device|disk quota exceeded", "free some space on the disk"),
     (r"unable to apply caps|operation not permitted", "privileged containers are not possible here: use the remote or the docker driver"),
     (r"toomanyrequests|rate limit", "log in to the registry, or configure a mirror of it"),
@@ -107,7 +107,8 @@ class Docker:
         settings = {"DOCKER_CLI_HINTS": "false", "NO_COLOR": "1", "BUILDKIT_PROGRESS": "plain", "BUILDX_BUILDER": ""}
         environment = {**os.environ, **settings, **(self.env or {}), **(env or {})}
         try:
-            process = subprocess.Popen(
+            # AnsibleModule.run_command has no time limit.
+            process = subprocess.Popen(  # pylint: disable=ansible-bad-function
                 argv,
                 env={name: value for name, value in environment.items() if value or name not in settings},
                 stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,

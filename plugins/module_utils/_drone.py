@@ -155,7 +155,7 @@ class Drone:
         one into sight twice. So a listing with a row that was seen before is read again, and everything seen counts.
         """
         found: dict[Any, dict[str, Any]] = {}
-        for _ in range(PASSES):
+        for _unused in range(PASSES):
             seen: set[Any] = set()
             moved = False
             number, size = 1, PAGE
@@ -227,7 +227,7 @@ class Drone:
                 if locked and look is None:
                     raise problem
             except Lost as lost:
-                problem = Unreachable(f"{method} {self._wire.way}{target.split('?')[0]}: {lost.why}", lost.todo)
+                problem = Unreachable(f"{method} {self._wire.way}{target.partition('?')[0]}: {lost.why}", lost.todo)
                 # An address that has never answered is more likely wrong than restarting: ask three times, not six.
                 again = lost.again and (self._wire.answered or attempt < 2)
                 doubtful = lost.sent
@@ -251,7 +251,7 @@ class Drone:
         except ValueError:
             pass
         raise Unreachable(
-            f"{method} {self._wire.way}{target.split('?')[0]} answered {answer.status} with {self._page(answer)} instead of JSON",
+            f"{method} {self._wire.way}{target.partition('?')[0]} answered {answer.status} with {self._page(answer)} instead of JSON",
             "is drone_url the Drone server's own address, and no proxy's or login's page before it?",
         )
 
@@ -264,7 +264,7 @@ class Drone:
             told = f'"{self._scrub(message)}"'
         except (ValueError, KeyError):
             told = self._page(answer)
-        what = f"{method} {self._wire.way}{target.split('?')[0]} answered {answer.status}: {told}"
+        what = f"{method} {self._wire.way}{target.partition('?')[0]} answered {answer.status}: {told}"
         todo = self._todo(answer, method, target, message)
         if answer.status == 401 and message != "Forbidden":
             return Unreachable(what, todo)

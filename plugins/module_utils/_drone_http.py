@@ -163,7 +163,7 @@ class Wire:
         A redirect is followed while it stays on this server, or goes from http to https on the same host; the token
         never goes anywhere else.
         """
-        for _ in range(5):
+        for _unused in range(5):
             answer = self._once(method, target, body)
             if answer.status not in REDIRECTS or "location" not in answer.headers:
                 return answer

@@ -63,7 +63,7 @@ class Transport:
     ) -> Answer:
         """Return what the server at `url` says after at most five redirects; raise a Problem where it says nothing."""
         first = urlsplit(url)
-        for _ in range(6):
+        for _unused in range(6):
             answer = self._once(url, headers, method, body, verify)
             if answer.status not in (301, 302, 303, 307, 308) or "location" not in answer.headers:
                 return answer
@@ -214,9 +214,9 @@ def each(work: Callable[[T], R], items: Sequence[T], *, deadline: float, threads
                 results[number] = error
             finished.release()
 
-    for _ in range(min(threads, len(items))):
+    for _unused in range(min(threads, len(items))):
         threading.Thread(target=run, daemon=True).start()
-    for _ in items:
+    for _unused in items:
         # A moment of grace: a socket that reaches the same deadline says more than we could.
         if not finished.acquire(timeout=max(0.0, deadline - time.monotonic()) + 0.2):
             break

@@ -180,7 +180,8 @@ class Client:
 
     def _manifest_as_entry(self, reference: Reference, document: Document) -> Entry:
         """Return a single manifest as an index would list it: its platform stands in its configuration."""
-        assert document.config is not None
+        if document.config is None:
+            raise ValueError("only a single manifest has a configuration")
         entry = _manifest.Entry(document.digest, document.size, document.media_type, annotations=document.annotations)
         artifact_type = str(document.content.get("artifactType") or "")
         if artifact_type or "image" not in document.config.media_type:

@@ -60,7 +60,9 @@ def module():
             "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
             "ANSIBLE_LOCALHOST_WARNING": "0",
         }
-        ran = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        ran = subprocess.run(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        )
         result = Path(environment["ANSIBLE_CALLBACK_TREE_DIR"], "localhost")
         assert result.exists(), ran.stdout
         answer = json.loads(result.read_text())
@@ -151,7 +153,7 @@ def _certificate(directory):
 
 def _wait_for(host, process, log):
     address = (host.split(":")[0], int(host.split(":")[1]))
-    for _ in range(200):
+    for _unused in range(200):
         assert process.poll() is None, log.read_text()
         try:
             socket.create_connection(address, 1).close()

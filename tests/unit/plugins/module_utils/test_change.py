@@ -77,7 +77,10 @@ def each(world, values, fails=(), **options):
         before = {"value": world.things[name]}
         steps = [world.put(name, value, fails=name in fails)] if before["value"] != value else []
         plans[name] = Plan(before, {"value": value}, steps)
-    reread = lambda: {name: {"value": world.things[name]} for name in values}  # noqa: E731
+
+    def reread():
+        return {name: {"value": world.things[name]} for name in values}
+
     return carry_out_each(plans, **{"check_mode": False, "reread": reread, "at_a_time": 3, **options})
 
 

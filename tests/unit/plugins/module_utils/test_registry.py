@@ -56,7 +56,7 @@ class Standin:
         return body
 
     def paths(self):
-        return [path for _, path, _ in self.requests]
+        return [path for _unused, path, _unused in self.requests]
 
 
 @contextmanager
@@ -82,7 +82,7 @@ def serving(standin):
 
         do_HEAD = do_POST = do_GET
 
-        def log_message(self, *_):
+        def log_message(self, *_unused):
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -305,7 +305,7 @@ def test_a_registry_that_hangs_is_an_error_within_the_timeout(standin):
 def test_a_registry_that_sends_a_byte_at_a_time_cannot_outlast_the_timeout(standin):
     def drip(handler):
         handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n")
-        for _ in range(40):
+        for _unused in range(40):
             handler.wfile.write(b" ")
             time.sleep(0.1)
         return None, {}, b""
@@ -359,7 +359,7 @@ def test_a_proxy_from_the_environment_is_used_and_no_proxy_obeyed(standin, monke
     )
     monkeypatch.setenv("http_proxy", f"http://user:p%40ss@{standin.host}")
     assert platforms(read_one("127.0.0.2:1/app:1")) == ["linux/amd64"]
-    (_, _, headers) = standin.requests[0]
+    (_unused, _unused, headers) = standin.requests[0]
     assert headers["Proxy-Authorization"] == "Basic " + base64.b64encode(b"user:p@ss").decode()
     monkeypatch.setenv("no_proxy", "127.0.0.2")
     with pytest.raises(Problem, match="does the registry run"):
@@ -411,7 +411,7 @@ def test_without_credentials_netrc_is_not_used_and_the_hint_is_docker_login(stan
     wants_basic(standin, "app", "netrc", "netrc")
     with pytest.raises(Problem, match=r"no credentials for it in .*docker login"):
         read_one(f"{standin.host}/app:1")
-    assert not any("Authorization" in headers for _, _, headers in standin.requests)
+    assert not any("Authorization" in headers for _unused, _unused, headers in standin.requests)
 
 
 def wants_token(standin, service, *names, token="tok-{}", realm=None):
@@ -446,7 +446,7 @@ def test_a_token_is_fetched_for_each_repository_with_one_refusal_for_the_registr
         ["repository:a:pull"],
         ["repository:b:pull"],
     ]
-    assert all(headers["Authorization"].startswith("Basic ") for _, _, headers in other.requests)
+    assert all(headers["Authorization"].startswith("Basic ") for _unused, _unused, headers in other.requests)
 
 
 def test_a_public_repository_gets_a_token_without_login(standin, other):
@@ -459,7 +459,7 @@ def test_an_identity_token_is_exchanged_by_post_and_stays_out_of_the_url(standin
     docker_config.write_text(json.dumps({"auths": {standin.host: {"identitytoken": "refresh-me"}}}))
     wants_token(standin, other, "a")
     assert platforms(read_one(f"{standin.host}/a:1")) == ["linux/amd64"]
-    assert [method for method, _, _ in other.requests] == ["POST"]
+    assert [method for method, _unused, _unused in other.requests] == ["POST"]
     assert "refresh-me" not in other.paths()[0]
 
 
