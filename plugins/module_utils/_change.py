@@ -81,7 +81,7 @@ def carry_out_each(
     reread: Callable[[], Mapping[str, Mapping[str, Any]]] | None = None,
     give_up_on: tuple[type[Exception], ...] = (),
 ) -> dict[str, Any]:
-    """Take the plan of each item, a few at a time, and return `changed`, `steps`, `diff` and `results`, one for each.
+    """Take the plan of each item, a few at a time, and return `changed`, `steps`, `diff`, `results`, `unchanged`.
 
     The items are independent: where one fails, its own steps are taken back and the others are done all the same; then
     the Problem names each that failed, and its facts say what was changed. An error in `give_up_on` concerns all of
@@ -98,10 +98,14 @@ def carry_out_each(
             _prove_each(touched, kept, failed, after, reread)
     changed = {name: steps for name, steps in kept.items() if steps}
     facts: dict[str, Any] = {
-        "changed": bool(changed),
+        "changed": any(after[name] != plan.before for name, plan in touched.items()),
         "steps": [f"{name}: {step.summary}" for name, steps in changed.items() for step in steps],
         "diff": _diff_each({name: plan.before for name, plan in plans.items()}, after),
-        "results": [_told(name, changed.get(name, ()), failed.get(name)) for name in plans],
+        "results": [
+            _told(name, changed.get(name, ()), failed.get(name), changed=after[name] != plan.before)
+            for name, plan in touched.items()
+        ],
+        "unchanged": [name for name in plans if name not in touched],
     }
     if failed:
         shown = [f"{name}: {error}" for name, error in list(failed.items())[:FAILURES_SHOWN]]
@@ -117,12 +121,12 @@ def carry_out_each(
 def serve(module: AnsibleModule, work: Callable[[AnsibleModule], Mapping[str, Any]]) -> None:
     """Run a module's work and hand its result, or its Problem, to Ansible."""
     try:
-        result = dict(work(module))
+        result, end = dict(work(module)), module.exit_json
     except Problem as problem:
-        module.fail_json(msg=str(problem), **problem.facts)
+        result, end = {"msg": str(problem), **problem.facts}, module.fail_json
     if not module._diff:
         result.pop("diff", None)
-    module.exit_json(**result)
+    end(**result)
 
 
 def _take(plan: Plan, reread: Callable[[], Mapping[str, Any]] | None = None) -> tuple[Sequence[Step], Problem | None]:
@@ -179,19 +183,23 @@ def _prove_each(
             failed.setdefault(name, Problem(f"changed, but not read back: {error}"))
         return
     for name, plan in plans.items():
-        found = world.get(name, {})
+        after[name] = found = world.get(name, {})
+        if name in failed:
+            if found != plan.before and not kept[name]:  # a step that failed half way
+                told = getattr(failed[name], "what", failed[name])
+                failed[name] = Problem(f"{told}; half done: it is now {_diff(plan.before, found)['after']}")
+            continue
         try:
             _expect(plan.after, found)
         except Problem as problem:
-            failed.setdefault(name, problem)
-        after[name] = found
-        if found == plan.before:
-            kept[name] = ()
+            failed[name] = problem
+            if found == plan.before:
+                kept[name] = ()
 
 
-def _told(name: str, steps: Sequence[Step], error: Exception | None) -> dict[str, Any]:
+def _told(name: str, steps: Sequence[Step], error: Exception | None, *, changed: bool) -> dict[str, Any]:
     """Return what happened to one item."""
-    told: dict[str, Any] = {"name": name, "changed": bool(steps)}
+    told: dict[str, Any] = {"name": name, "changed": changed}
     if steps:
         told["steps"] = [step.summary for step in steps]
     if error:

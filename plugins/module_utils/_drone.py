@@ -173,6 +173,11 @@ class Drone:
                 break
         return list(found.values())
 
+    def synchronize(self) -> None:
+        """Let the server ask the source-code host which repositories the token's owner has, and wait for it."""
+        # Not ?async=true: that answers 204 even when it fails. Asking twice is harmless.
+        self.post("user/repos", look=safe_to_repeat)
+
     # The verbs. `path` is below /api and made by `route`; a query comes as keywords.
 
     def get(self, path: str, **query: object) -> Any:

@@ -95,9 +95,9 @@ def test_each_item_that_differs_is_changed_and_check_mode_predicted_it():
         "diff": {"before": {"a": {"value": 1}, "c": {"value": 1}}, "after": {"a": {"value": 2}, "c": {"value": 2}}},
         "results": [
             {"name": "a", "changed": True, "steps": ["set a"]},
-            {"name": "b", "changed": False},
             {"name": "c", "changed": True, "steps": ["set c"]},
         ],
+        "unchanged": ["b"],
     }
     again = each(world, {"a": 2, "b": 1, "c": 2})
     assert not again["changed"]
@@ -130,6 +130,20 @@ def test_an_item_that_is_not_as_promised_when_read_again_has_failed_and_was_not_
         each(world, {"a": 2, "b": 2}, reread=lambda: answers)
     assert caught.value.facts["steps"] == ["a: set a"]
     assert caught.value.facts["diff"] == {"before": {"a": {"value": 1}}, "after": {"a": {"value": 2}}}
+
+
+def test_an_item_whose_step_failed_half_way_is_told_as_it_was_found():
+    world = World(a=1)
+
+    def half():
+        world.things["a"] = "half"
+        raise OSError("disk full")
+
+    plans = {"a": Plan({"value": 1}, {"value": 2}, [Step("set a", half)])}
+    with pytest.raises(Problem, match=r"set a: disk full; half done: it is now {'value': 'half'}") as caught:
+        carry_out_each(plans, check_mode=False, reread=lambda: {"a": {"value": world.things["a"]}})
+    assert caught.value.facts["changed"]
+    assert caught.value.facts["diff"]["after"] == {"a": {"value": "half"}}
 
 
 def test_a_world_that_cannot_be_read_again_leaves_no_item_proven():
