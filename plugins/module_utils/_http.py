@@ -216,7 +216,7 @@ def each(work: Callable[[T], R], items: Sequence[T], *, deadline: float, threads
 
     for _unused in range(min(threads, len(items))):
         threading.Thread(target=run, daemon=True).start()
-    for _unused in items:
+    for _item in items:
         # A moment of grace: a socket that reaches the same deadline says more than we could.
         if not finished.acquire(timeout=max(0.0, deadline - time.monotonic()) + 0.2):
             break
