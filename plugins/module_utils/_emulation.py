@@ -1,0 +1,399 @@
+# SPDX-FileCopyrightText: The multiarch.drone authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Which foreign platforms a host executes: the wish, the world, what is between them, and the report of it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from . import _binfmt, _binfmt_d, _probe, _qemu
+from ._binfmt import TEMPORARY, Handler, Kernel
+from ._change import Plan, Step, carry_out
+from ._platform import all_platforms, parse_all
+from ._problem import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from ._binfmt_d import File
+    from ._platform import Architecture, Platform
+
+ON_DISK = "the QEMU on disk"  # what a handler has to run
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What executing a program of an architecture showed."""
+
+    trouble: str  # "" where the interpreter's file, as it is on disk, ran it well
+    version: str | None = None  # of the QEMU that really ran
+
+
+@dataclass(frozen=True)
+class World:
+    """What the kernel, /etc/binfmt.d and the CPU say."""
+
+    kernel: Kernel
+    files: Sequence[File] = ()
+    native: frozenset[str] = frozenset()  # OCI names of the architectures that the CPU runs itself
+    verdicts: Mapping[str, Verdict] = field(default_factory=dict)  # by OCI name, where one was executed
+
+    def handler(self, architecture: Architecture) -> Handler | None:
+        """Return the entry that gets programs of an architecture, or else the one that should."""
+        answering = self.kernel.of(architecture)
+        return answering[0] if answering else self.kernel.named(f"qemu-{architecture.qemu}")
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the user declares."""
+
+    architectures: tuple[Architecture, ...]
+    present: bool = True
+    exclusive: bool = False
+    persistent: bool = True
+    verify: bool = True
+    handlers: Mapping[str, Handler] = field(default_factory=dict)  # wanted, by OCI name; none for native ones
+
+
+def read(architectures: Iterable[Architecture], programs: _qemu.Programs, *, verify: bool) -> World:
+    """Return the world as far as these architectures go; with `verify` by executing a program of each."""
+    kernel = _binfmt.read()
+    architectures = tuple(architectures)
+    native = frozenset(a.oci for a in architectures if _probe.is_native(a))
+    world = World(kernel, _binfmt_d.read(), native)
+    verdicts = {}
+    if verify:
+        for architecture in architectures:
+            handler = world.handler(architecture)
+            if architecture.oci not in native and handler is not None:
+                verdicts[architecture.oci] = try_out(architecture, handler.interpreter, programs)
+    return World(kernel, world.files, native, verdicts)
+
+
+def try_out(architecture: Architecture, interpreter: str, programs: _qemu.Programs) -> Verdict:
+    """Execute a program of an architecture, and compare what ran it with the file at `interpreter`."""
+    seen: list[Verdict] = []
+
+    def look(exe: str) -> None:
+        if programs.same(exe, interpreter):
+            seen.append(Verdict("", programs.version(interpreter)))
+            return
+        version = programs.version(exe)
+        target = os.readlink(exe)
+        what = "is not there any more" if not os.path.exists(interpreter) else "has other content now"
+        told = f"QEMU {version}" if version else target
+        seen.append(Verdict(f"the kernel runs an old {told}: {interpreter} {what}", version))
+
+    run = _probe.run(architecture, look)
+    if run.trouble or not seen:
+        return Verdict(run.trouble, seen[0].version if seen else None)
+    return seen[0]
+
+
+def faults(architecture: Architecture, wanted: Handler, world: World) -> list[str]:
+    """Return what is wrong with the handler of an architecture, in words; nothing where all is as wanted."""
+    kernel = world.kernel
+    answering = kernel.of(architecture)
+    found = kernel.named(wanted.name)
+    if found is None:
+        other = f"; {answering[0].name} takes its programs" if answering else ""
+        return [f"there is no handler {wanted.name}{other}"]
+    result = []
+    if kernel.state == "off":
+        result.append("binfmt_misc is switched off as a whole")
+    if not found.enabled:
+        result.append(f"{found.name} is disabled")
+    if not found.fits(architecture):
+        result.append(f"magic and mask of {found.name} do not fit programs of linux/{architecture.oci}")
+    if found.interpreter != wanted.interpreter:
+        result.append(f"{found.name} runs {found.interpreter}, not {wanted.interpreter}")
+    result += [text for flag, text in _flag_faults(found, wanted).items() if flag]
+    if answering and answering[0].name != found.name:
+        result.append(f"{answering[0].name} was registered later and takes its programs")
+    verdict = world.verdicts.get(architecture.oci)
+    if verdict is not None and verdict.trouble:
+        result.append(verdict.trouble)
+    return result
+
+
+def _flag_faults(found: Handler, wanted: Handler) -> dict[str, str]:
+    differ = set(found.flags) ^ set(wanted.flags)
+    missing = set(wanted.flags) - set(found.flags)
+    swallowed = "which expects it and swallows an argument of each program"
+    texts = {
+        "F": "has no flag F, so it works neither in containers nor in chroots",
+        "P": f"lacks flag P for {found.interpreter}"
+        + (f", {swallowed}" if _qemu.expects_p(found.interpreter) else ", so programs lose their argv[0]")
+        if "P" in missing
+        else f"has flag P, which {found.interpreter} does not understand",
+        "C": "has no flag C, so setuid programs such as sudo fail" if "C" in missing else "has flag C, unasked",
+        "O": "has no flag O, so unreadable programs fail" if "O" in missing else "has flag O, unasked",
+    }
+    if {"C", "O"} <= differ:
+        del texts["O"]  # C brings it
+    return {flag: f"{found.name} {text}" for flag, text in texts.items() if flag in differ}
+
+
+def plan(wish: Wish, world: World, programs: _qemu.Programs) -> Plan:
+    """Return the way from the world to the wish."""
+    before, after = view(wish, world), view(wish, world)
+    steps: list[Step] = []
+    for handler in world.kernel.handlers:
+        if _is_unwanted(wish, handler):
+            after.pop(handler.name)
+            steps.append(_removal(handler))
+    for architecture in wish.architectures:
+        wanted = wish.handlers.get(architecture.oci)
+        troubles = faults(architecture, wanted, world) if wanted else []
+        if wanted and troubles:
+            after[wanted.name] = {**wanted.shown(), "gets its programs": True}
+            if wish.verify:
+                after[wanted.name]["runs"] = ON_DISK
+            steps.append(_registration(architecture, wanted, world, troubles, programs if wish.verify else None))
+    if (steps or wish.handlers) and world.kernel.state != "on":
+        steps[:0] = _awaken(world.kernel)
+        after["binfmt_misc"] = "on"
+    if steps:
+        _demand_rights(world.kernel, steps)
+    if wish.persistent:
+        for path, text in _files(wish, world).items():
+            after.pop(path, None)
+            if text is not None:
+                after[path] = text
+            steps.append(_binfmt_d.step(path, text))
+    return Plan(before, after, steps)
+
+
+def _demand_rights(kernel: Kernel, steps: Iterable[Step]) -> None:
+    """Raise a Problem where the kernel cannot be changed, before anything is."""
+    mounted = kernel.state in ("on", "off")
+    if kernel.writable if mounted else os.geteuid() == 0:
+        return
+    raise Problem(
+        f"{_binfmt.ROOT}/register cannot be written, and there is to do: {', '.join(step.summary for step in steps)}",
+        "run it as root (become: true), and not in a container whose /proc/sys is read-only",
+    )
+
+
+def view(wish: Wish, world: World) -> dict[str, Any]:
+    """Return the world as far as this wish is concerned, as a person reads it in a diff."""
+    kernel = world.kernel
+    result: dict[str, Any] = {"binfmt_misc": kernel.state}
+    for handler in kernel.handlers:
+        if handler.is_qemu or handler.name in {wanted.name for wanted in wish.handlers.values()}:
+            result[handler.name] = handler.shown()
+    for architecture in wish.architectures:
+        name = wish.handlers[architecture.oci].name if architecture.oci in wish.handlers else ""
+        if name in result:
+            answering = kernel.of(architecture)
+            result[name]["gets its programs"] = bool(answering) and answering[0].name == name
+            verdict = world.verdicts.get(architecture.oci)
+            if verdict is not None:
+                result[name]["runs"] = verdict.trouble or ON_DISK
+    if wish.persistent:
+        result.update({file.path: file.text for file in world.files if file.directory == _binfmt_d.OWN})
+    return result
+
+
+def _awaken(kernel: Kernel) -> Iterable[Step]:
+    """Give the steps that bring binfmt_misc up."""
+    if kernel.state == "not loaded":
+        _binfmt.load(dry=True)
+        yield Step("load the kernel module binfmt_misc", _binfmt.load)
+    if kernel.state in ("not loaded", "not mounted"):
+        yield Step(f"mount {_binfmt.ROOT}", _binfmt.mount, _binfmt.unmount)
+    if kernel.state == "off":
+        yield Step("switch binfmt_misc on", lambda: _binfmt.switch(True), lambda: _binfmt.switch(False))
+
+
+def _is_unwanted(wish: Wish, handler: Handler) -> bool:
+    if not handler.is_qemu:
+        return False
+    if wish.present:
+        return wish.exclusive and handler.name not in {wanted.name for wanted in wish.handlers.values()}
+    return any(handler.runs(a) or handler.name == f"qemu-{a.qemu}" for a in wish.architectures)
+
+
+def _files(wish: Wish, world: World) -> dict[str, str | None]:
+    """Return what has to become of the files in /etc/binfmt.d."""
+    changes: dict[str, str | None] = {}
+    if not wish.present or wish.exclusive:
+        changes = _binfmt_d.without(world.files, lambda handler: _is_unwanted(wish, handler))
+    own = {file.name: file for file in world.files if file.directory == _binfmt_d.OWN}
+    for architecture in wish.architectures:
+        wanted = wish.handlers.get(architecture.oci)
+        if wanted is not None and not _binfmt_d.says(own.get(f"{wanted.name}.conf"), wanted, architecture):
+            changes[os.path.join(_binfmt_d.OWN, f"{wanted.name}.conf")] = _binfmt_d.text_of(wanted)
+    return changes
+
+
+def _removal(handler: Handler) -> Step:
+    return Step(f"remove {handler.name}", lambda: _binfmt.remove(handler.name), lambda: _put_back(handler))
+
+
+def _put_back(handler: Handler) -> None:
+    _binfmt.register(handler)
+    if not handler.enabled:
+        _binfmt.enable(handler.name, False)
+
+
+def _registration(
+    architecture: Architecture, wanted: Handler, world: World, troubles: list[str], programs: _qemu.Programs | None
+) -> Step:
+    """Return the step that makes `wanted` the handler of its name; where it does not work, the old one stays.
+
+    While one is replaced, a second entry takes the programs, so that no build meets a moment without an emulator. And
+    the old one goes only when the new one is known to work: registered again it might not, F pinned a file that may be
+    gone.
+    """
+    old = world.kernel.named(wanted.name)
+
+    def register(handler: Handler) -> None:
+        _binfmt.register(handler)
+        verdict = try_out(architecture, wanted.interpreter, programs) if programs is not None else None
+        if verdict is not None and verdict.trouble:
+            _binfmt.remove(handler.name)
+            raise Problem(f"{wanted.interpreter} with flags {wanted.flags}: {verdict.trouble}")
+
+    def substitute(old: Handler) -> None:
+        stand_in = replace(wanted, name=wanted.name + TEMPORARY)
+        _binfmt.remove(stand_in.name)  # of a run that was killed
+        register(stand_in)
+        try:
+            _binfmt.remove(old.name)
+            try:
+                _binfmt.register(wanted)
+            except Problem:
+                _put_back(old)
+                raise
+        finally:
+            _binfmt.remove(stand_in.name)
+
+    def restore() -> None:
+        _binfmt.remove(wanted.name)
+        if old is not None:
+            _put_back(old)
+
+    if old is None:
+        return Step(f"register {wanted.name}", lambda: register(wanted), restore)
+    return Step(f"register {wanted.name} again: {'; '.join(troubles)}", lambda: substitute(old), restore)
+
+
+def report(platform: Platform, wanted: Handler | None, world: World, programs: _qemu.Programs) -> dict[str, Any]:
+    """Return what a module says of one platform; its problems are what keeps it from what is `wanted`."""
+    architecture = platform.arch
+    native = architecture.oci in world.native
+    handler = world.handler(architecture)
+    verdict = world.verdicts.get(architecture.oci)
+    boot = _binfmt_d.at_boot(world.files, architecture)
+    problems = faults(architecture, wanted, world) if wanted else []
+    if native and handler is not None:
+        problems.append(f"{handler.name} takes programs that the CPU runs itself, and much faster")
+    return {
+        "platform": str(platform),
+        "native": native,
+        "name": handler.name if handler else None,
+        "interpreter": handler.interpreter if handler else None,
+        "flags": handler.flags if handler else "",
+        "credentials": bool(handler and "C" in handler.flags),
+        "enabled": bool(handler and handler.enabled and world.kernel.state != "off"),
+        "version": programs.version(handler.interpreter) if handler else None,
+        "kernel_version": verdict.version if verdict else None,
+        "persistent": bool(handler and boot) and _pair(boot) == _pair(handler),
+        "verified": True if native else not verdict.trouble if verdict else None,
+        "problems": problems,
+    }
+
+
+def _pair(handler: Handler | None) -> tuple[str, str] | None:
+    return (handler.interpreter, handler.flags) if handler else None
+
+
+def declare(options: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
+    """Do the work of `binfmt_qemu`."""
+    platforms = chosen(options["platforms"])
+    present = options["state"] == "present"
+    if options["exclusive"] and not present:
+        raise Problem("exclusive: true with state: absent means nothing", "leave one of them out")
+    programs = _qemu.Programs()
+
+    def look() -> tuple[Wish, World, Plan]:
+        architectures = tuple(dict.fromkeys(platform.arch for platform in platforms))
+        world = read(architectures, programs, verify=options["verify"] and present)
+        foreign = [a for a in architectures if present and a.oci not in world.native]
+        wish = Wish(
+            architectures,
+            present,
+            options["exclusive"],
+            options["persistent"],
+            options["verify"] and present,
+            _wanted(foreign, options, programs),
+        )
+        return wish, world, plan(wish, world, programs)
+
+    wish, world, todo = look()
+    if not todo.steps or check_mode:
+        result = carry_out(todo, check_mode=True)
+    else:
+        with _binfmt.alone():
+            wish, world, todo = look()  # another host of this kernel may have done it meanwhile
+            after: list[World] = []
+
+            def reread() -> dict[str, Any]:
+                after.append(read(wish.architectures, programs, verify=wish.verify))
+                return view(wish, after[-1])
+
+            result = carry_out(todo, check_mode=False, reread=reread)
+            world = after[-1] if after else world
+    reports = [report(platform, wish.handlers.get(platform.architecture), world, programs) for platform in platforms]
+    if not check_mode:
+        programs.save()
+    return {**result, "platforms": reports}
+
+
+def describe(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Do the work of `binfmt_qemu_info`: judge each handler by what its own interpreter needs."""
+    platforms = chosen(options["platforms"])
+    programs = _qemu.Programs()
+    world = read(dict.fromkeys(platform.arch for platform in platforms), programs, verify=options["verify"])
+    reports = []
+    for platform in platforms:
+        architecture = platform.arch
+        handler = world.handler(architecture)
+        wanted = None
+        if architecture.oci not in world.native:
+            interpreter = handler.interpreter if handler else ""
+            flags = _qemu.flags(interpreter, programs.version(interpreter), not handler or "C" in handler.flags)
+            wanted = Handler.for_architecture(architecture, interpreter, flags)
+            wanted = replace(wanted, name=handler.name) if handler else wanted
+        reports.append(report(platform, wanted, world, programs))
+    return {"binfmt_misc": world.kernel.state, "platforms": reports}
+
+
+def chosen(texts: Sequence[str]) -> list[Platform]:
+    """Return the platforms that a list names; `all` names each that we know."""
+    if any(text.strip().lower() == "all" for entry in texts for text in str(entry).split(",")):
+        return all_platforms()
+    return parse_all(texts)
+
+
+def _wanted(
+    architectures: Iterable[Architecture], options: Mapping[str, Any], programs: _qemu.Programs
+) -> dict[str, Handler]:
+    """Return the handler that each architecture is to have; raise one Problem for all that lack a QEMU."""
+    wanted, missing = {}, []
+    for architecture in architectures:
+        try:
+            interpreter = _qemu.find(architecture, options["path"] if options["source"] == "path" else None)
+        except Problem as problem:
+            missing.append(problem)
+            continue
+        flags = _qemu.flags(interpreter, programs.version(interpreter), options["credentials"])
+        wanted[architecture.oci] = Handler.for_architecture(architecture, interpreter, flags)
+    if missing:
+        raise Problem("; ".join(problem.what for problem in missing), missing[0].todo)
+    return wanted

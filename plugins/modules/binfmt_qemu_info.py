@@ -1,0 +1,129 @@
+#!/usr/bin/python
+# SPDX-FileCopyrightText: The multiarch.drone authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: binfmt_qemu_info
+version_added: 0.1.0
+short_description: Tell which platforms a host can execute, and with which QEMU
+description:
+  - Reads the kernel's handlers (binfmt_misc) and the files that bring them back at boot, executes a program of each platform, and
+    says what is wrong.
+extends_documentation_fragment:
+  - multiarch.drone.attributes.info
+options:
+  platforms:
+    description: The platforms to look at, as in M(multiarch.drone.binfmt_qemu).
+    type: list
+    elements: str
+    default: [all]
+  verify:
+    description: Execute a program of each platform, and look at which QEMU really runs it.
+    type: bool
+    default: true
+seealso:
+  - module: multiarch.drone.binfmt_qemu
+author:
+  - The multiarch.drone authors (@multiarch-drone)
+"""
+
+EXAMPLES = r"""
+- name: See what this host executes
+  multiarch.drone.binfmt_qemu_info:
+  register: emulation
+
+- name: Name the platforms that it can build for
+  ansible.builtin.debug:
+    msg: "{{ emulation.platforms | selectattr('verified', 'true') | map(attribute='platform') }}"
+"""
+
+RETURN = r"""
+binfmt_misc:
+  description: How the kernel's part is, V(on), V(off), V(not mounted) or V(not loaded).
+  returned: success
+  type: str
+  sample: "on"
+platforms:
+  description: Each platform, in the order of O(platforms).
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    platform:
+      description: The normalised OCI name.
+      type: str
+      returned: always
+      sample: linux/arm64
+    native:
+      description: Whether the CPU runs its programs itself.
+      type: bool
+      returned: always
+    name:
+      description: The name of the handler that gets its programs, or V(null) where there is none.
+      type: str
+      returned: always
+      sample: qemu-aarch64
+    interpreter:
+      description: The path of QEMU, as the kernel has it.
+      type: str
+      returned: always
+      sample: /usr/libexec/qemu-binfmt/aarch64-binfmt-P
+    flags:
+      description: The handler's flags, as the kernel prints them.
+      type: str
+      returned: always
+      sample: POCF
+    credentials:
+      description: Whether set-user-ID programs keep their rights, and QEMU runs with them.
+      type: bool
+      returned: always
+    enabled:
+      description: Whether the kernel uses the handler.
+      type: bool
+      returned: always
+    version:
+      description: The version of QEMU on disk.
+      type: str
+      returned: always
+      sample: 10.0.13
+    kernel_version:
+      description: The version of QEMU that the kernel runs, which differs after an upgrade; V(null) with O(verify=false).
+      type: str
+      returned: always
+      sample: 10.0.13
+    persistent:
+      description: Whether the same handler is there after a reboot.
+      type: bool
+      returned: always
+    verified:
+      description: Whether a program of this platform ran well with the QEMU on disk; V(null) where none was executed.
+      type: bool
+      returned: always
+    problems:
+      description: What is wrong with it, in words.
+      type: list
+      elements: str
+      returned: always
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils._change import serve
+from ..module_utils._emulation import describe
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "platforms": {"type": "list", "elements": "str", "default": ["all"]},
+            "verify": {"type": "bool", "default": True},
+        },
+        supports_check_mode=True,
+    )
+    serve(module, lambda module: describe(module.params))
+
+
+if __name__ == "__main__":
+    main()
