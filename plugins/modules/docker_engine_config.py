@@ -1,0 +1,172 @@
+#!/usr/bin/python
+# SPDX-FileCopyrightText: The multiarch.drone authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Declare options of a Docker engine in its daemon.json."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: docker_engine_config
+short_description: Declare options of a Docker engine in its daemon.json
+version_added: 0.1.0
+description:
+  - Merges options into C(daemon.json) and has the running engine follow, by a reload where that is enough.
+  - What others wrote into the file stays, down to single elements of lists. A record beside the file
+    (C(daemon.json.multiarch-drone)) keeps what was declared, so that what is no longer declared is taken away again.
+  - The engine itself checks the new configuration before it is written (Docker 23.0 and later), together with the flags of
+    its unit. Where the engine then does not come back, or does not hold what was declared, the old file is put back and
+    the engine started with it.
+  - An engine that runs with other settings than its file's, for it was never restarted, is seen for the options that
+    C(docker info) shows, and restarted or reloaded.
+extends_documentation_fragment:
+  - multiarch.drone.attributes
+options:
+  state:
+    description:
+      - V(present) declares O(options) and O(containerd_store).
+      - V(absent) takes away everything that was declared before, and nothing else.
+    type: str
+    choices: [present, absent]
+    default: present
+  options:
+    description:
+      - Options of C(daemon.json) by their names there.
+      - Dictionaries are merged. Elements of a list come before those that others wrote. Other values are replaced.
+      - V(null), an empty list and an empty dictionary declare nothing.
+    type: dict
+    default: {}
+  containerd_store:
+    description:
+      - Whether the engine keeps images in containerd's image store, with which the embedded builder (driver C(docker)) builds
+        for several platforms. Needs Docker 24.0 or later.
+      - Turning it on or off hides the images and containers that the engine has. V(auto) turns it on only where it has none,
+        and otherwise leaves everything as it is.
+    type: str
+    choices: [auto, "true", "false"]
+    default: auto
+  path:
+    description: The engine's configuration file.
+    type: path
+    default: /etc/docker/daemon.json
+requirements:
+  - systemd, for an engine that runs.
+author:
+  - The multiarch.drone authors (@multiarch-drone)
+seealso:
+  - name: The options of daemon.json
+    description: Docker's reference.
+    link: https://docs.docker.com/reference/cli/dockerd/#daemon-configuration-file
+"""
+
+EXAMPLES = r"""
+- name: A mirror, and no container stops when the engine restarts
+  multiarch.drone.docker_engine_config:
+    options:
+      registry-mirrors: [https://mirror.example.com]
+      live-restore: true
+      log-opts:
+        max-size: 10m
+
+- name: What would the engine have to do for it?
+  multiarch.drone.docker_engine_config:
+    options:
+      data-root: /srv/docker
+  check_mode: true
+  register: engine_config
+
+- name: Nothing of ours in daemon.json
+  multiarch.drone.docker_engine_config:
+    state: absent
+"""
+
+RETURN = r"""
+steps:
+  description: What was done, or would be done in check mode.
+  returned: success
+  type: list
+  elements: str
+  sample: [write /etc/docker/daemon.json, restart the engine]
+follow:
+  description: What the running engine had to do (in check mode, has to do) for the change; empty where nothing.
+  returned: success
+  type: str
+  sample: restart
+config:
+  description: The whole content of C(daemon.json) after the run, passwords hidden.
+  returned: success
+  type: dict
+  sample: {live-restore: true}
+declared:
+  description: The part of it that this module declared, passwords hidden.
+  returned: success
+  type: dict
+  sample: {live-restore: true}
+containerd_store:
+  description: Whether the containerd image store is declared (V(null) where it is not), and why.
+  returned: success
+  type: dict
+  sample: {declared: true, reason: the engine holds no images and no containers}
+engine:
+  description: The engine as it was found. All V(false), empty or 0 where it did not run.
+  returned: success
+  type: dict
+  sample: {running: true, version: 26.1.5, images: 0, containers: 0, containers_running: 0, containerd_store: false}
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils import _daemon, _daemon_json
+from ..module_utils._change import carry_out, serve
+
+
+def work(module: AnsibleModule) -> dict:
+    wanted = module.params
+    world = _daemon.read(wanted["path"])
+    options, store = {}, _daemon.Store(None, "nothing is declared")
+    if wanted["state"] == "present":
+        store = _daemon.store(world, wanted["containerd_store"])
+        options = dict(wanted["options"])
+        if store.value is not None:
+            options["features"] = {**(options.get("features") or {}), _daemon.STORE: store.value}
+    wish = _daemon.compare(world, options)
+    _daemon.validate(world, wish)
+    plan = _daemon.plan(world, wish)
+    result = carry_out(
+        plan,
+        check_mode=module.check_mode,
+        reread=lambda: _daemon.shape(_daemon.read(wanted["path"]), world, wish),
+    )
+    engine = world.engine
+    return {
+        **result,
+        "follow": wish.follow,
+        "config": _daemon_json.without_secrets({}, wish.config)[1],
+        "declared": _daemon_json.without_secrets({}, wish.ours)[1],
+        "containerd_store": {"declared": store.value, "reason": store.reason},
+        "engine": {
+            "running": world.unit.active,
+            "version": engine.version if engine else "",
+            "images": engine.images if engine else 0,
+            "containers": engine.containers if engine else 0,
+            "containers_running": engine.running if engine else 0,
+            "containerd_store": engine.containerd_store if engine else False,
+        },
+    }
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "options": {"type": "dict", "default": {}},
+            "containerd_store": {"type": "str", "choices": ["auto", "true", "false"], "default": "auto"},
+            "path": {"type": "path", "default": "/etc/docker/daemon.json"},
+        },
+        supports_check_mode=True,
+    )
+    serve(module, work)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,170 @@
+#!/usr/bin/python
+# SPDX-FileCopyrightText: The multiarch.drone authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Say what a runner host is made of, and what it lacks."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: runner_host_info
+short_description: Say what a runner host is made of, and what it lacks
+version_added: 0.1.0
+description:
+  - Reads what the roles of this collection need to know of a host, in one call and without gathered facts.
+  - Tells what the host lacks for building images of other platforms, and fails for what O(require) names, so that a fleet's
+    problems are known before anything is changed on any of its hosts.
+extends_documentation_fragment:
+  - multiarch.drone.attributes.info
+options:
+  require:
+    description:
+      - Checks that must hold. The module fails with all that do not, each with what to do about it.
+      - V(distribution) is one that the roles know the packages of.
+      - V(rights) is that the task runs as root.
+      - V(systemd) has booted the host.
+      - V(kernel) has binfmt_misc with the flag F (4.8 or later).
+      - V(disk) has O(min_free_gib) free at O(disk_path).
+      - V(privileged) is that the engine can start privileged containers, as the builder driver C(docker-container) needs.
+        Capabilities missing from the bounding set of process 1 make it impossible for Docker before 23.0.
+    type: list
+    elements: str
+    choices: [distribution, rights, systemd, kernel, disk, privileged]
+    default: []
+  packages:
+    description: Debian packages whose installed versions are returned.
+    type: list
+    elements: str
+    default: []
+  disk_path:
+    description: The directory whose free disk space counts. Where it does not exist yet, its nearest parent is looked at.
+    type: path
+    default: /var/lib/docker
+  min_free_gib:
+    description: How many GiB must be free there.
+    type: float
+    default: 5
+  engine_source:
+    description: Where the engine will come from on a host that has none, which tells its version.
+    type: str
+    choices: [distribution, docker]
+    default: distribution
+author:
+  - The multiarch.drone authors (@multiarch-drone)
+"""
+
+EXAMPLES = r"""
+- name: Stop before anything is changed where a host cannot become a runner
+  multiarch.drone.runner_host_info:
+    require: [distribution, rights, systemd, kernel, disk]
+    min_free_gib: 20
+"""
+
+RETURN = r"""
+problems:
+  description: What the host lacks, by the name of the check that found it. All checks are made, required or not.
+  returned: always
+  type: dict
+  sample:
+    disk: 1.2 GiB are free at /var/lib/docker, less than 5; free some space, mount a bigger disk there, or lower the limit
+distribution:
+  description: The distribution.
+  returned: always
+  type: dict
+  sample: {id: debian, version: "13", codename: trixie, name: Debian GNU/Linux 13 (trixie)}
+kernel:
+  description: The kernel's release.
+  returned: always
+  type: str
+  sample: 6.12.38+deb13-amd64
+architecture:
+  description: The machine's architecture, as C(uname -m) says.
+  returned: always
+  type: str
+  sample: x86_64
+python:
+  description: The version of the Python that runs the module.
+  returned: always
+  type: str
+  sample: 3.13.5
+uid:
+  description: The user id that the module runs with.
+  returned: always
+  type: int
+  sample: 0
+systemd:
+  description: Whether systemd has booted the host.
+  returned: always
+  type: bool
+binfmt_misc:
+  description: Whether the kernel has binfmt_misc, or a module of it.
+  returned: always
+  type: bool
+missing_capabilities:
+  description: Capabilities that the kernel has and the bounding set of process 1 has not.
+  returned: always
+  type: list
+  elements: str
+  sample: [CAP_SYS_RESOURCE]
+disk:
+  description: The directory that was looked at, and the bytes that are free there.
+  returned: always
+  type: dict
+  sample: {path: /var/lib, free: 84825604096}
+packages:
+  description: The installed version of each of O(packages), empty where it is not installed.
+  returned: always
+  type: dict
+  sample: {docker.io: 26.1.5+dfsg1-9+b1, docker-buildx: ""}
+docker:
+  description: The Docker engine. Its unit's state, and of one that runs what it says of itself.
+  returned: always
+  type: dict
+  sample:
+    installed: true
+    running: true
+    enabled: true
+    version: 26.1.5+dfsg1
+    containers: 0
+    containers_running: 0
+    images: 0
+    containerd_store: true
+    data_root: /var/lib/docker
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils import _host
+from ..module_utils._change import serve
+from ..module_utils._problem import Problem
+
+CHECKS = ["distribution", "rights", "systemd", "kernel", "disk", "privileged"]
+
+
+def work(module: AnsibleModule) -> dict:
+    wanted = module.params
+    host = _host.read(packages=wanted["packages"], disk_path=wanted["disk_path"])
+    problems = _host.problems(host, min_free_gib=wanted["min_free_gib"], engine_source=wanted["engine_source"])
+    told = {**_host.told(host), "problems": problems}
+    lacking = [problems[check] for check in wanted["require"] if check in problems]
+    if lacking:
+        raise Problem("this host cannot become what is declared: " + " | ".join(lacking), "nothing was changed", **told)
+    return {"changed": False, **told}
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "require": {"type": "list", "elements": "str", "choices": CHECKS, "default": []},
+            "packages": {"type": "list", "elements": "str", "default": []},
+            "disk_path": {"type": "path", "default": "/var/lib/docker"},
+            "min_free_gib": {"type": "float", "default": 5},
+            "engine_source": {"type": "str", "choices": ["distribution", "docker"], "default": "distribution"},
+        },
+        supports_check_mode=True,
+    )
+    serve(module, work)
+
+
+if __name__ == "__main__":
+    main()
