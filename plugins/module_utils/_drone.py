@@ -165,7 +165,7 @@ class Drone:
                 seen.update(page)
                 found.update(page)
                 # A short page is the last. Unless the server gives fewer than we ask for: then by a round number.
-                capped = number == 1 and (len(page) % 10 == 0 or len(page) % 8 == 0)
+                capped = number == 1 and (len(page) % 5 == 0 or len(page) % 8 == 0)
                 if not page or (len(page) < size and not capped):
                     break
                 number, size = number + 1, len(page)

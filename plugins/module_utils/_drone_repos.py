@@ -98,7 +98,12 @@ def matching(glob: str, slugs: Iterable[str]) -> list[str]:
     from fnmatch import translate  # both are cheap, and with neither a wish of plain slugs has to do
 
     namespace, name = (re.compile(translate(part)).match for part in glob.split("/"))
-    return [slug for slug in slugs for owner, _, own in (slug.partition("/"),) if namespace(owner) and name(own)]
+
+    def match(slug: str) -> bool:
+        parts = slug.split("/", 1)
+        return bool(namespace(parts[0]) and name(parts[-1]))
+
+    return [slug for slug in slugs if match(slug)]
 
 
 def resolve(wanted: Sequence[str], known: Collection[str]) -> tuple[list[str], list[str]]:

@@ -235,12 +235,10 @@ def work(module: AnsibleModule) -> dict[str, Any]:
     wishes = wishes_of(options["repos"], options["settings"] or {}, options["state"], options["forget"])
     drone = Drone.of(module)
     present = [slug for slug, wish in wishes.items() if not wish.absent]
-    repos, _, missing = look_up(drone, module, present, options["missing"])
+    repos, known, missing = look_up(drone, module, present, options["missing"])
     check_version(drone, repos, wishes)
     plans = {
-        slug: plan_for(drone, repos.get(slug), wish)
-        for slug, wish in wishes.items()
-        if slug in repos or slug not in missing
+        slug: plan_for(drone, repos.get(slug), wish) for slug, wish in wishes.items() if wish.absent or slug in known
     }
     return {**change(drone, module, plans), "missing": missing}
 
