@@ -1,0 +1,127 @@
+# SPDX-FileCopyrightText: The multiarch.drone authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Every role's argument specification tells the truth about its defaults, and its variables cannot meet another role's."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+
+ROOT = Path(__file__).resolve().parents[2]
+ROLES = sorted(path for path in (ROOT / "roles").iterdir() if (path / "tasks").is_dir())
+each_role = pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+
+
+def load(path: Path) -> Any:
+    return yaml.safe_load(path.read_text()) if path.exists() else {}
+
+
+def main_spec(role: Path) -> dict[str, Any]:
+    return load(role / "meta/argument_specs.yml")["argument_specs"]["main"]
+
+
+@each_role
+def test_defaults_are_those_of_the_argument_specification(role: Path) -> None:
+    options = main_spec(role).get("options", {})
+    declared = {name: option["default"] for name, option in options.items() if "default" in option}
+    assert load(role / "defaults/main.yml") == declared
+
+
+@each_role
+def test_a_variable_without_a_default_is_required(role: Path) -> None:
+    options = main_spec(role).get("options", {})
+    assert [name for name, option in options.items() if ("default" in option) == bool(option.get("required"))] == []
+
+
+@each_role
+def test_the_defaults_pass_their_own_specification(role: Path) -> None:
+    options = main_spec(role).get("options", {})
+    # A template has its type when it is rendered; the specification's documentation is no part of what is validated.
+    plain = {name: value for name, value in load(role / "defaults/main.yml").items() if "{{" not in str(value)}
+    spec = {name: _without_documentation(option) for name, option in options.items() if name in plain}
+    assert ArgumentSpecValidator(spec).validate(plain).error_messages == []
+
+
+@each_role
+def test_every_variable_carries_the_name_of_its_role(role: Path) -> None:
+    names = [*main_spec(role).get("options", {}), *load(role / "vars/main.yml"), *_set_by_tasks(role)]
+    assert [name for name in names if not re.match(rf"(__)?{role.name}(_|$)", name)] == []
+
+
+@each_role
+def test_every_variable_that_is_declared_is_used(role: Path) -> None:
+    files = [path for part in ("tasks", "vars", "templates", "handlers") for path in (role / part).rglob("*")]
+    text = "\n".join(path.read_text() for path in files if path.is_file())
+    names = [*main_spec(role).get("options", {}), *load(role / "vars/main.yml")]
+    assert [name for name in names if not re.search(rf"\b{name}\b", re.sub(rf"(?m)^{name}:", "", text))] == []
+
+
+@each_role
+def test_everything_is_described_and_has_a_type(role: Path) -> None:
+    spec = main_spec(role)
+    assert spec["short_description"]
+    assert spec["description"]
+    assert [
+        name for name, option in _every_option(spec) if not (option.get("description") and option.get("type"))
+    ] == []
+
+
+@each_role
+def test_a_role_that_makes_something_can_take_it_away(role: Path) -> None:
+    assert main_spec(role)["options"][f"{role.name}_state"]["choices"] == ["present", "absent"]
+
+
+@each_role
+def test_a_secret_is_never_printed(role: Path) -> None:
+    """A task that gets a password must say no_log: a loop prints its items."""
+    careless = [
+        task["name"]
+        for task in _tasks(role)
+        if re.search(r"password|token|secret", str({key: value for key, value in task.items() if "." in key}))
+        and not task.get("no_log")
+        and not any(
+            key.startswith("multiarch.drone.") for key in task
+        )  # modules of ours have no_log in their specification
+    ]
+    assert careless == []
+
+
+def _without_documentation(option: dict[str, Any]) -> dict[str, Any]:
+    kept = {key: value for key, value in option.items() if key not in ("description", "version_added", "default")}
+    if "options" in kept:
+        kept["options"] = {name: _without_documentation(inner) for name, inner in kept["options"].items()}
+    return kept
+
+
+def _every_option(spec: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    found = []
+    for name, option in spec.get("options", {}).items():
+        found += [(name, option), *_every_option(option)]
+    return found
+
+
+def _tasks(role: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    todo = [task for path in sorted((role / "tasks").glob("*.yml")) for task in load(path) or []]
+    while todo:
+        task = todo.pop()
+        found.append(task)
+        todo += [inner for part in ("block", "rescue", "always") for inner in task.get(part, [])]
+    return found
+
+
+def _set_by_tasks(role: Path) -> list[str]:
+    names = []
+    for task in _tasks(role):
+        names += [task["register"]] if "register" in task else []
+        names += (
+            list(task.get("vars", {})) if not any("include_role" in key or "import_role" in key for key in task) else []
+        )
+        names += [name for name in task.get("ansible.builtin.set_fact", {}) if name != "cacheable"]
+    return names
