@@ -1,0 +1,442 @@
+# SPDX-FileCopyrightText: The multiarch.drone authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""How a builder is changed so that at every moment, failure and kill included, the old one or the new one works.
+
+1. buildx makes the new builder in a directory of its own (`BUILDX_CONFIG`): whatever it refuses, nothing was touched.
+2. Containers that differ are stopped and renamed, not removed; their volume, which is the cache, stays where it is.
+3. The new builder starts from that directory, and every node must answer and know its platforms.
+4. Only then its file is moved into the user's state, under buildx's lock. What was set aside is removed last.
+
+Should the task be killed between two of these, the user's file still names the old builder, whose container buildx starts,
+or makes again on the same volume, with the next build.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import tempfile
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Mapping
+
+from . import _toml
+from ._buildx import Builder, Node, Store, parse
+from ._buildx_drivers import DRIVERS
+from ._buildx_node import (
+    MISSING,
+    RUNNING,
+    Running,
+    cannot_build,
+    daemon_options,
+    drift,
+    image_of,
+    inspected,
+    running,
+)
+from ._buildx_remove import removal
+from ._buildx_wish import aspects, stored_aspects
+from ._change import Plan, Step
+from ._problem import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ._buildx_wish import Wish
+    from ._docker import Docker
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a task says about the way of a change."""
+
+    recreate: str = "auto"
+    bootstrap: bool = True
+    keep_cache: bool = True
+    default: bool | None = None
+    timeout: int = 300
+
+
+@dataclass(frozen=True)
+class World:
+    """What is there: the builder as stored, what runs for the nodes that are declared, and which builder is the default."""
+
+    raw: bytes | None
+    stored: Builder | None
+    running: Mapping[str, Running]
+    current: str
+
+
+class Change:
+    """The way from what is there to a declared builder. `close` removes what the change needed for itself."""
+
+    def __init__(self, docker: Docker, store: Store, wish: Wish, options: Options) -> None:
+        self.docker = docker
+        self.store = store
+        self.wish = wish
+        self.options = options
+        self.name = wish.builder.name
+        self.driver = wish.builder.driver
+        self.contained = self.driver == "docker-container"
+        self.staging = ""
+        self.staged: tuple[bytes, Builder] | None = None
+        self.volumes: dict[str, bool] = {}  # by node: whether its volume was there before we started it
+        self.outdated: dict[str, str] = {}  # by node: the container to be replaced
+        self.found: dict[str, list[str]] = {}  # by node: where its container differed
+
+    def close(self) -> None:
+        """Remove the directory in which the new builder was made."""
+        if self.staging:
+            shutil.rmtree(self.staging, ignore_errors=True)
+
+    # What is there
+
+    def read(self) -> World:
+        """Read the user's files, and ask what runs."""
+        name = self.name
+        raw = self.store.read(os.path.join("instances", name))
+        stored = None if raw is None else parse(raw, self.store.path(name))
+        now: Mapping[str, Running] = {}
+        if self.contained:
+            nodes = self.wish.builder.nodes
+            now = running(self.docker, self.wish.builder, nodes, {node.name: image_of(node) for node in nodes})
+        elif self.options.bootstrap and stored is not None and not self._differs(stored):
+            now = self._answering()
+        return World(raw, stored, now, self.store.current() if self.options.default is not None else "")
+
+    def _answering(self) -> Mapping[str, Running]:
+        """Return the nodes that run elsewhere; one that does not answer, after waiting for it, is a Problem, not a change."""
+        now = inspected(self.docker, self.name)
+        if any(node.status != RUNNING for node in now.values()):
+            self._inspect_booted(self.wish.builder.nodes, env=None)
+            now = inspected(self.docker, self.name)
+        _check_platforms(self.wish.builder.nodes, now)
+        return now
+
+    def _differs(self, stored: Builder) -> bool:
+        return self._stored_state(stored) != self._wished_state()
+
+    def _wished_state(self) -> dict[str, Any]:
+        state: dict[str, Any] = {"builder": "present", "driver": self.driver}
+        state["nodes"] = [node.name for node in self.wish.builder.nodes]
+        for node in self.wish.builder.nodes:
+            state.update({f"{node.name} {name}": value for name, value in aspects(node, self.wish.config).items()})
+        return state
+
+    def _stored_state(self, stored: Builder | None) -> dict[str, Any]:
+        if stored is None:
+            return {"builder": "absent"}
+        wished = {node.name: node for node in self.wish.builder.nodes}
+        state: dict[str, Any] = {"builder": "present", "driver": stored.driver}
+        state["nodes"] = [node.name for node in stored.nodes]
+        for node in stored.nodes:
+            if node.name in wished:
+                told = stored_aspects(node, wished[node.name], stored.driver)
+                state.update({f"{node.name} {name}": value for name, value in told.items()})
+        return state
+
+    def state(self, world: World) -> dict[str, Any]:
+        """Return the world in the form in which it is compared and shown."""
+        state = self._stored_state(world.stored)
+        target = self._target(world)
+        for node in target.nodes:
+            now = world.running.get(node.name)
+            if now is None or not self.contained:
+                continue
+            state[f"{node.name} drift"] = drift(node, self.wish.config, now)
+            if self.options.bootstrap:
+                state[f"{node.name} status"] = now.status
+            if self.options.recreate == "always":
+                replaced = node.name in self.outdated and now.container.get("Id") != self.outdated[node.name]
+                state[f"{node.name} created anew"] = replaced
+        if self.options.default is not None:
+            state["default"] = world.current == self.name
+        return state
+
+    def _wanted(self, world: World, target: Builder) -> dict[str, Any]:
+        wanted = self._wished_state()
+        for node in target.nodes:
+            now = world.running.get(node.name)
+            if now is None or not self.contained:
+                continue
+            wanted[f"{node.name} drift"] = []
+            if self.options.bootstrap:
+                wanted[f"{node.name} status"] = RUNNING
+            if self.options.recreate == "always":
+                wanted[f"{node.name} created anew"] = bool(now.container)
+        if self.options.default is not None:
+            wanted["default"] = self.options.default
+        return wanted
+
+    def _target(self, world: World) -> Builder:
+        """Return the builder as buildx has stored it, or will: made in a directory of its own where it differs from the wish."""
+        if world.stored is not None and not self._differs(world.stored):
+            return world.stored
+        if self.staged is None:
+            self.staged = self._stage()
+        return self.staged[1]
+
+    # The way there
+
+    def plan(self, world: World) -> Plan:
+        """Compare, and return the steps that make the declared builder."""
+        target = self._target(world)
+        before, after = self.state(world), self._wanted(world, target)
+        self._check_driver(world)
+        self.outdated = self._outdated(world, target, before)
+        steps = list(self._steps(world, target, before, after)) if before != after else []
+        return Plan(before, after, steps)
+
+    def _check_driver(self, world: World) -> None:
+        if world.stored is not None and world.stored.driver != self.driver and self.options.recreate != "always":
+            raise Problem(
+                f"the builder {self.name} exists with the driver {world.stored.driver}, not {self.driver}",
+                "take another name, or recreate: always, which replaces it",
+            )
+
+    def _outdated(self, world: World, target: Builder, before: Mapping[str, Any]) -> dict[str, str]:
+        """Return the nodes whose container must be made anew; a Problem where that is forbidden."""
+        outdated: dict[str, str] = {}
+        for node in target.nodes:
+            now = world.running.get(node.name)
+            if now is None or not now.container:
+                continue
+            differences = before.get(f"{node.name} drift") or []
+            self.found[node.name] = differences
+            if differences and self.options.recreate == "never":
+                raise Problem(
+                    f"node {node.name} differs from what is declared, and recreate is never: {'; '.join(differences)}",
+                    "recreate: auto makes its container anew and keeps the cache",
+                    drift=differences,
+                )
+            if differences or self.options.recreate == "always":
+                outdated[node.name] = str(now.container["Id"])
+        return outdated
+
+    def _steps(
+        self, world: World, target: Builder, before: Mapping[str, Any], after: Mapping[str, Any]
+    ) -> Iterable[Step]:
+        for node in target.nodes:
+            now = world.running.get(node.name)
+            if now is None or now.image or not (self.contained and self.options.bootstrap):
+                continue
+            if not now.container or node.name in self.outdated:
+                yield self._pull(node)  # before anything stops: a registry may be slow, or say no
+        for node in target.nodes:
+            if node.name in self.outdated:
+                yield self._set_aside(
+                    node, world.running[node.name], before.get(f"{node.name} drift") or ["recreate: always"]
+                )
+        unlike = [name for name in after if name != "default" and before.get(name) != after[name]]
+        if self.options.bootstrap and unlike:
+            yield Step(
+                f"start {self.name}: every node must answer",
+                lambda: self._start(target, world),
+                lambda: self._stop(target, world),
+            )
+        if self.staged is not None:
+            verb = "create" if world.stored is None else "change"
+            what = (
+                ", ".join(name for name in unlike if not name.endswith((" status", " drift")))
+                if world.stored
+                else self.driver
+            )
+            raw = self.staged[0]
+            yield Step(
+                f"{verb} the builder {self.name} ({what})",
+                lambda: self._write(world.raw, raw),
+                lambda: self._write(raw, world.raw),
+            )
+        if self.options.default is not None and before["default"] != after["default"]:
+            yield self._default_step(after["default"])
+        wished = {(node.name, node.endpoint) for node in target.nodes}
+        gone = [
+            node for node in (world.stored.nodes if world.stored else ()) if (node.name, node.endpoint) not in wished
+        ]
+        if world.stored is not None and gone:
+            yield from removal(self.docker, world.stored.driver, gone, keep_cache=self.options.keep_cache)
+        if self.contained and not self.options.keep_cache and self.options.bootstrap:
+            for node in target.nodes:
+                if node.name in self.outdated:
+                    yield Step(f"empty the cache of {node.name}", lambda node=node: self._prune(node))  # type: ignore[misc]
+
+    def _default_step(self, wanted: bool) -> Step:
+        kept = self.store.default_files()
+
+        def apply() -> None:
+            with self.store.lock():
+                self.store.set_default(self.name if wanted else "")
+
+        def undo() -> None:
+            with self.store.lock():
+                for name, data in kept.items():
+                    self.store.write(name, data)
+
+        return Step(f"make {self.name if wanted else 'the Docker context'} the default builder", apply, undo)
+
+    def _write(self, expected: bytes | None, data: bytes | None) -> None:
+        relative = os.path.join("instances", self.name)
+        with self.store.lock():
+            if self.store.read(relative) != expected:
+                raise Problem(
+                    f"{self.store.path(self.name)} was changed by something else meanwhile", "run the task again"
+                )
+            self.store.write(relative, data)
+
+    # Making the new builder beside the old one
+
+    def _stage(self) -> tuple[bytes, Builder]:
+        """Let buildx make the declared builder in a directory of its own, and return its file."""
+        if not self.staging:
+            self.staging = tempfile.mkdtemp(prefix="multiarch.drone-")
+        env = {"BUILDX_CONFIG": self.staging}
+        config = os.path.join(self.staging, "wish.toml")
+        if self.wish.source:
+            with open(config, "w", encoding="utf-8") as file:
+                file.write(_toml.dump(self.wish.source))
+        for index, node in enumerate(self.wish.builder.nodes):
+            words = ["--name", self.name, "--driver", self.driver, "--node", node.name]
+            words += ["--append"] if index else []
+            words += ["--platform", ",".join(node.platforms)] if node.platforms else []
+            for name, value in node.driver_opts.items():
+                words += ["--driver-opt", _csv(f"{name}={value}")]
+            words += ["--buildkitd-flags", shlex.join(node.flags)] if node.flags else []
+            words += ["--buildkitd-config", config] if self.wish.source else []
+            words += [node.endpoint] if DRIVERS[self.driver].endpoint else []
+            self.docker.run("buildx", "create", *words, env=env)
+        store = Store({**self.store.env, **env})
+        raw = store.read(os.path.join("instances", self.name)) or b""
+        staged = parse(raw, f"what buildx made of the builder {self.name}")
+        if self._differs(staged):
+            made, wanted = self._stored_state(staged), self._wished_state()
+            unlike = [
+                f"{name}: {made.get(name)!r}, not {wanted[name]!r}" for name in wanted if made.get(name) != wanted[name]
+            ]
+            raise Problem(
+                f"buildx made another builder than the declared one: {'; '.join(unlike)}",
+                "please report this, with the version of buildx",
+            )
+        return raw, staged
+
+    # Containers
+
+    def _pull(self, node: Node) -> Step:
+        reach, image = daemon_options(node), image_of(node)
+        return Step(
+            f"pull {image}",
+            lambda: self.docker.run(*reach, "pull", "--quiet", image, timeout=self.options.timeout),
+            lambda: self.docker.run(*reach, "image", "rm", image, check=False),
+        )
+
+    def _set_aside(self, node: Node, now: Running, why: Iterable[str]) -> Step:
+        reach, container = daemon_options(node), node.container
+
+        def apply() -> None:
+            self.docker.run(*reach, "rm", "--force", aside(container), check=False)  # of a run that was killed
+            # In this order: a container that runs under another name would keep the volume from the next one.
+            self.docker.run(*reach, "stop", container)
+            try:
+                self.docker.run(*reach, "rename", container, aside(container))
+            except Problem:
+                self.docker.run(*reach, "start", container, check=False)
+                raise
+
+        def undo() -> None:
+            self.docker.run(*reach, "rename", aside(container), container)
+            if now.status != "stopped":
+                self.docker.run(*reach, "start", container)
+
+        aspects = ", ".join(dict.fromkeys(difference.split(":")[0] for difference in why))
+        return Step(f"make {container} anew, its cache kept ({aspects})", apply, undo)
+
+    def _start(self, target: Builder, world: World) -> None:
+        """Start every node and prove that it answers and builds what it declares; what was started for nothing goes away again."""
+        for node in target.nodes if self.contained else ():
+            if world.running[node.name].status == MISSING:
+                found = self.docker.run(*daemon_options(node), "volume", "inspect", node.volume, check=False)
+                self.volumes[node.name] = not found.rc
+        try:
+            self._inspect_booted(target.nodes, env={"BUILDX_CONFIG": self.staging} if self.staged else None)
+        except Problem:
+            self._stop(target, world)
+            raise
+
+    def _inspect_booted(self, nodes: Iterable[Node], env: Mapping[str, str] | None) -> None:
+        try:
+            now = inspected(self.docker, self.name, "--bootstrap", env=env, timeout=self.options.timeout)
+        except Problem as problem:
+            dead = [f"{node.name} at {node.endpoint}: {why}" for node in nodes for why in [_refusal(node)] if why]
+            raise Problem("; ".join(["a node does not answer", *dead]), problem.what, **problem.facts) from problem
+        for node in nodes:
+            told = now.get(node.name)
+            # buildx ends well although a node that it could not even ask is left out.
+            if told is None or (told.status != RUNNING and self.driver != "kubernetes"):
+                why = (told and (told.error or told.status)) or "buildx says nothing of it"
+                raise Problem(
+                    f"node {node.name} at {node.endpoint} does not answer: {why}",
+                    "look at that BuildKit, and at the way to it",
+                )
+        _check_platforms(nodes, now)
+
+    def _stop(self, target: Builder, world: World) -> None:
+        """Take back a start: containers that were made for it are removed, those that stood still stand still again."""
+        for node in target.nodes if self.contained else ():
+            now, reach = world.running[node.name], daemon_options(node)
+            if node.name in self.outdated or now.status == MISSING:
+                self.docker.run(*reach, "rm", "--force", node.container, check=False)
+                if self.volumes.get(node.name) is False:
+                    self.docker.run(*reach, "volume", "rm", node.volume, check=False)
+            elif now.status == "stopped":
+                self.docker.run(*reach, "stop", node.container, check=False)
+
+    def _prune(self, node: Node) -> None:
+        self.docker.run(
+            *daemon_options(node), "exec", node.container, "buildctl", "prune", "--all", timeout=self.options.timeout
+        )
+
+    def discard(self) -> None:
+        """Remove the containers that were set aside, when the new ones hold."""
+        for node in self.staged[1].nodes if self.staged else self.wish.builder.nodes:
+            if node.name in self.outdated:
+                self.docker.run(*daemon_options(node), "rm", "--force", aside(node.container), check=False)
+
+
+def aside(container: str) -> str:
+    """Return the name that a container has while its successor is tried."""
+    return f"{container}.replaced"
+
+
+def _check_platforms(nodes: Iterable[Node], now: Mapping[str, Running]) -> None:
+    for node in nodes:
+        told = now.get(node.name)
+        missing = cannot_build(node, told) if told else []
+        if told and missing:
+            raise Problem(
+                f"node {node.name} declares {', '.join(missing)}, and its BuildKit executes only {', '.join(told.platforms)}",
+                "register QEMU there (multiarch.drone.binfmt_qemu), or declare the platform on a node that has it",
+            )
+
+
+def _refusal(node: Node) -> str:
+    """Return why a connection to an endpoint of the remote driver fails, or "": buildx only says that it waited for it."""
+    import socket
+
+    scheme, rest = node.endpoint.partition("://")[::2]
+    try:
+        if scheme == "unix":
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.settimeout(5)
+                connection.connect(rest)
+        elif scheme == "tcp":
+            host, port = rest.rpartition(":")[::2]
+            socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+    except (OSError, ValueError) as error:
+        return getattr(error, "strerror", None) or str(error)
+    return ""
+
+
+def _csv(field: str) -> str:
+    """Return a driver option as one field: buildx reads each --driver-opt as a line of CSV."""
+    return '"' + field.replace('"', '""') + '"' if re.search(r'[",\n]', field) else field
