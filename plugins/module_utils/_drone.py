@@ -104,7 +104,7 @@ class Drone:
         """Return the client that a module's options describe."""
         options = module.params
         # The token is sent without what surrounds it; hide that form too.
-        module.no_log_values.add((options["drone_token"] or "").strip() or "drone_token")
+        module.no_log_values.update({options["drone_token"].strip()} - {""})
         return cls(
             options["drone_url"],
             options["drone_token"],

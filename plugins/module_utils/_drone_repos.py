@@ -111,7 +111,7 @@ def resolve(wanted: Sequence[str], known: Collection[str]) -> tuple[list[str], l
     found: list[str] = []
     missing = []
     for text in wanted:
-        slugs = matching(text, known) if is_glob(text) else [text] if text in known else []
+        slugs = sorted(matching(text, known)) if is_glob(text) else [text] if text in known else []
         found.extend(slugs)
         if not slugs:
             missing.append(text)

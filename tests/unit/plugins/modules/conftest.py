@@ -1,0 +1,65 @@
+# SPDX-FileCopyrightText: The multiarch.drone authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Run a module's `main()` as Ansible does, in this process, against a Drone server of the test's own."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from ansible.module_utils import basic
+from ansible_collections.multiarch.drone.plugins.module_utils import _drone
+from ansible_collections.multiarch.drone.tests.standins.drone import DroneServer
+
+
+class Result(dict):
+    """What a module returned; `warnings` and all."""
+
+    @property
+    def failed(self):
+        return bool(self.get("failed"))
+
+
+@pytest.fixture
+def run_module(monkeypatch, capsys):
+    """Run a module: run_module(drone_repo_trust, {"repos": […]}, check=True) returns what it printed as JSON."""
+
+    def run(module, arguments, *, check=False, diff=True):
+        arguments = {**arguments, "_ansible_check_mode": check, "_ansible_diff": diff}
+        monkeypatch.setattr(basic, "_ANSIBLE_ARGS", json.dumps({"ANSIBLE_MODULE_ARGS": arguments}).encode())
+        monkeypatch.setattr(basic, "_ANSIBLE_PROFILE", "legacy", raising=False)
+        capsys.readouterr()
+        with pytest.raises(SystemExit):
+            module.main()
+        return Result(json.loads(capsys.readouterr().out))
+
+    return run
+
+
+@pytest.fixture
+def no_naps(monkeypatch):
+    """Let the Drone client not wait between its attempts."""
+    monkeypatch.setattr(_drone, "WAITS", (0.001,) * 5)
+
+
+@pytest.fixture
+def server(monkeypatch, no_naps):
+    """A Drone server: administrator octocat, user alice; octocat/app1 to app3 and alice/svc, all inactive."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "DRONE_SERVER", "DRONE_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    with DroneServer() as running:
+        yield running
+
+
+@pytest.fixture
+def drone(server, run_module):
+    """Run a module against `server` as somebody: drone(drone_repo, {…}, by="alice")."""
+
+    def run(module, arguments, *, by="octocat", token=None, **options):
+        access = {"drone_url": server.url, "drone_token": server.tokens[by] if token is None else token}
+        server.forget_requests()
+        return run_module(module, {**access, **arguments}, **options)
+
+    return run
