@@ -495,10 +495,10 @@ def _builder(given: Mapping[str, Any], where: str) -> Builder:
 def _check_repo(repo: str, where: str) -> None:
     if "$" in repo:
         return
-    name, _, tag = repo.rpartition(":")
+    name, tag = repo.rpartition(":")[::2]
     if name and "/" not in tag:
         raise Problem(f"{where}: repo {repo} holds a tag", f"write repo: {name} and tags: [{tag}]")
-    first, slash, _ = repo.partition("/")
+    first, slash = repo.partition("/")[:2]
     host = bool(slash) and bool({".", ":"} & set(first) or first == "localhost")
     path = repo[len(first) + 1 :] if host else repo
     if not re.fullmatch(r"[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*", path):

@@ -213,7 +213,7 @@ class Script:
         )
         self.secrets.update({name: {"from_secret": secret} for name, secret in given})
         return [
-            self._demand([name for name, _ in given]),
+            self._demand([name for name, secret in given]),
             # Not below the workspace, which other steps share.
             'umask 077; certs="$(mktemp -d)"; export DOCKER_CONFIG="$certs"',
             'printf \'%s\\n\' "$BUILDKIT_CA" > "$certs/ca.pem"',
@@ -304,7 +304,7 @@ tags="$(for tag in $tags; do if test "$tag" = latest; then echo SUFFIX; else ech
 
 def _registry(repo: str) -> str:
     """Return the registry of a repository's name; "" is Docker Hub."""
-    first, slash, _ = repo.partition("/")
+    first, slash = repo.partition("/")[:2]
     return first if slash and ("." in first or ":" in first or first == "localhost") else ""
 
 
@@ -370,7 +370,7 @@ def _stages(dockerfile: str) -> Iterable[Stage]:
     """Yield a Dockerfile's stages."""
     current: dict[str, Any] | None = None
     for line, instruction in _instructions(dockerfile):
-        word, _, rest = instruction.partition(" ")
+        word, rest = instruction.partition(" ")[::2]
         word = word.upper()
         if word == "FROM":
             if current:
