@@ -251,16 +251,25 @@ class Change:
             )
         if self.options.default is not None and before["default"] != after["default"]:
             yield self._default_step(after["default"])
-        wished = {(node.name, node.endpoint) for node in target.nodes}
-        gone = [
-            node for node in (world.stored.nodes if world.stored else ()) if (node.name, node.endpoint) not in wished
-        ]
-        if world.stored is not None and gone:
-            yield from removal(self.docker, world.stored.driver, gone, keep_cache=self.options.keep_cache)
-        if self.contained and not self.options.keep_cache and self.options.bootstrap:
-            for node in target.nodes:
-                if node.name in self.outdated:
-                    yield Step(f"empty the cache of {node.name}", lambda node=node: self._prune(node))  # type: ignore[misc]
+
+    def clearance(self, world: World) -> Plan:
+        """Return what is to be cleared away once the new builder is proven: nothing of it can be put back."""
+        before: dict[str, str] = {}
+        after: dict[str, str] = {}
+        steps: list[Step] = []
+        wished = {(node.name, node.endpoint) for node in self.wish.builder.nodes}
+        for node in world.stored.nodes if world.stored else ():
+            if (node.name, node.endpoint) not in wished and world.stored:
+                gone = list(removal(self.docker, world.stored.driver, [node], keep_cache=self.options.keep_cache))
+                if gone:
+                    before[f"{node.container} at {node.endpoint}"] = "there"
+                    after[f"{node.container} at {node.endpoint}"] = "gone"
+                steps += gone
+        for node in self.wish.builder.nodes:
+            if node.name in self.outdated and not self.options.keep_cache and self.options.bootstrap:
+                before[f"{node.name} cache"], after[f"{node.name} cache"] = "kept", "emptied"
+                steps.append(Step(f"empty the cache of {node.name}", lambda node=node: self._prune(node)))  # type: ignore[misc]
+        return Plan(before, after, steps)
 
     def _default_step(self, wanted: bool) -> Step:
         kept = self.store.default_files()

@@ -96,16 +96,18 @@ def _present(docker: Docker, store: Store, params: Mapping[str, Any], check_mode
     change, beside = Change(docker, store, wish, options), Beside(docker, store, params)
     try:
         world = change.read()
-        plan = beside.add(change.plan(world))
+        plan = change.plan(world)
+        rest = beside.add(change.clearance(world))
 
         def reread() -> dict[str, Any]:
             nonlocal world
             world = change.read()
-            return {**change.state(world), **beside.state(plan)}
+            return change.state(world)
 
         result = carry_out(plan, check_mode=check_mode, reread=reread)
-        if result["changed"] and not check_mode:
-            change.discard()
+        result = _both(
+            result, carry_out(rest, check_mode=check_mode, reread=lambda: {**rest.after, **beside.state(rest)})
+        )
     finally:
         change.close()
     result["builder"] = entry(world.stored, world.running, store.current(), {}) if world.stored else None
@@ -124,12 +126,24 @@ def _absent(docker: Docker, store: Store, params: Mapping[str, Any], check_mode:
     if stored is not None:
         steps = builder_steps(docker, store, stored, keep_cache=bool(params["keep_cache"]))
     before = {"builder": "absent" if stored is None else "present"}
-    plan = beside.add(Plan(before, {"builder": "absent"}, list(steps)))
+    plan = Plan(before, {"builder": "absent"}, list(steps))
+    rest = beside.add(Plan({}, {}))
 
     def reread() -> dict[str, Any]:
-        return {"builder": "absent" if store.builder(name) is None else "present", **beside.state(plan)}
+        return {"builder": "absent" if store.builder(name) is None else "present"}
 
-    return {**carry_out(plan, check_mode=check_mode, reread=reread), "builder": None, "drift": [], "warnings": []}
+    result = carry_out(plan, check_mode=check_mode, reread=reread)
+    result = _both(result, carry_out(rest, check_mode=check_mode, reread=lambda: beside.state(rest)))
+    return {**result, "builder": None, "drift": [], "warnings": []}
+
+
+def _both(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the result of two plans, of which the second cannot be taken back and so came after the first was proven."""
+    return {
+        "changed": first["changed"] or second["changed"],
+        "steps": [*first["steps"], *second["steps"]],
+        "diff": {side: {**first["diff"][side], **second["diff"][side]} for side in ("before", "after")},
+    }
 
 
 def _engine(docker: Docker, store: Store, params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
@@ -171,13 +185,13 @@ def _engine(docker: Docker, store: Store, params: Mapping[str, Any], check_mode:
             raise Problem(f"{name} is the default because no other builder is", "make another one the default instead")
         if before != after:
             steps = [Step(f"make {name} the default builder", lambda: _default(store), lambda: _put_back(store, kept))]
-    plan = beside.add(Plan(before, after, steps))
+    plan, rest = Plan(before, after, steps), beside.add(Plan({}, {}))
 
     def reread() -> dict[str, Any]:
-        state = {**before, **beside.state(plan)}
-        return state if params["default"] is None else {**state, "default": store.current() == ""}
+        return before if params["default"] is None else {**before, "default": store.current() == ""}
 
     result = carry_out(plan, check_mode=check_mode, reread=reread)
+    result = _both(result, carry_out(rest, check_mode=check_mode, reread=lambda: beside.state(rest)))
     builder = Builder(name, "docker", (Node(name, name, tuple(platforms)),))
     result["builder"] = {**entry(builder, nodes, name, {}), "default": store.current() == ""}
     return {**result, "drift": [], "warnings": []}

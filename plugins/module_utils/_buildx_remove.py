@@ -28,8 +28,7 @@ def builder_steps(docker: Docker, store: Store, builder: Builder, *, keep_cache:
     """Yield the steps after which a user has a builder no more: its file first, which can be put back, then what it runs."""
     relative = os.path.join("instances", builder.name)
     raw = store.read(relative)
-    kept = store.default_files()
-    was_default = store.current() == builder.name
+    kept: dict[str, bytes | None] = {}
 
     def forget() -> None:
         with store.lock():
@@ -37,15 +36,16 @@ def builder_steps(docker: Docker, store: Store, builder: Builder, *, keep_cache:
                 raise Problem(
                     f"{store.path(builder.name)} was changed by something else meanwhile", "run the task again"
                 )
+            if store.current() == builder.name:
+                kept.update(store.default_files())
+                store.set_default("")
             store.write(relative, None)
             store.write(os.path.join("activity", builder.name), None)
-            if was_default:
-                store.set_default("")
 
     def remember() -> None:
         with store.lock():
             store.write(relative, raw)
-            for name, data in kept.items() if was_default else ():
+            for name, data in kept.items():
                 store.write(name, data)
 
     if builder.driver == "kubernetes":
