@@ -36,6 +36,8 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
 WAITS = (0.2, 0.5, 1.0, 2.0, 4.0)
 LONGEST_RETRY_AFTER = 120.0
 TRANSIENT = (429, 502, 503, 504)
+# What a 401 says to those who are no members of an organisation: in newer servers, in 2.0.
+NO_MEMBER = ("Forbidden", "Not Found")
 LOCKED = "Optimistic Lock Error"  # two changes of one row at a time; the later one is refused
 # Real servers take any number (drone-2.28.json). Few, large pages: each is one statement and thus one moment in time.
 PAGE = 10000
@@ -271,14 +273,14 @@ class Drone:
             told = self._page(answer)
         what = f"{method} {self._wire.way}{target.partition('?')[0]} answered {answer.status}: {told}"
         todo = self._todo(answer, method, target, message)
-        if answer.status == 401 and message != "Forbidden":
+        if answer.status == 401 and message not in NO_MEMBER:
             return Unreachable(what, todo)
         return Refused(what, todo, status=answer.status, message=message)
 
     def _todo(self, answer: Answer, method: str, target: str, message: str) -> str:
         """Return what to do about an error that the server answered."""
         login = f"`{self._me.login}`" if self._me else "the token's owner"
-        if message == "Forbidden":
+        if message == "Forbidden" or (answer.status == 401 and message in NO_MEMBER):
             return f"{login} has no right to it: it takes an administrator, or for an organisation one of its members"
         if message == "Unauthorized" and answer.status == 500:
             return (

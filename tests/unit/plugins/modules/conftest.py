@@ -63,3 +63,24 @@ def drone(server, run_module):
         return run_module(module, {**access, **arguments}, **options)
 
     return run
+
+
+@pytest.fixture
+def converge(drone, server):
+    """Check, run, check again, run again: check mode predicts all that a run returns, and the second run changes nothing."""
+
+    def run(module, arguments, **options):
+        predicted = drone(module, arguments, check=True, **options)
+        assert server.changes == []
+        done = drone(module, arguments, **options)
+        assert not done.failed, done["msg"]
+        same = ("changed", "steps", "results", "unchanged", "diff")
+        assert {name: predicted[name] for name in same} == {name: done[name] for name in same}
+        made = server.changes
+        assert bool(made) == done["changed"]
+        for check in (True, False):
+            assert not drone(module, arguments, check=check, **options)["changed"]
+            assert server.changes == []
+        return done, made
+
+    return run
