@@ -13,8 +13,7 @@ import fcntl
 import os
 import subprocess
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _elf
 from ._platform import ARCHITECTURES
@@ -33,9 +32,11 @@ CONTROL = ("register", "status")  # the files that are no entries
 TEMPORARY = "~multiarch"  # ends the name of the handler that stands in while another one is replaced
 
 
-@dataclass(frozen=True)
-class Handler:
-    """One entry that recognises programs by their first bytes (type M)."""
+class Handler(NamedTuple):
+    """One entry that recognises programs by their first bytes (type M).
+
+    Not a frozen dataclass: making such a class takes a millisecond, in every task on every host.
+    """
 
     name: str
     interpreter: str
@@ -119,8 +120,7 @@ class Handler:
         }
 
 
-@dataclass(frozen=True)
-class Kernel:
+class Kernel(NamedTuple):
     """What binfmt_misc says of itself."""
 
     state: str  # "on", "off" (status 0), "not mounted", "not loaded"
@@ -162,7 +162,7 @@ def read() -> Kernel:
             except FileNotFoundError:  # somebody removed it meanwhile
                 continue
     kernel = _parse("on" if texts["status"].startswith("enabled") else "off", texts)
-    return replace(kernel, writable=os.access(os.path.join(ROOT, "register"), os.W_OK))
+    return kernel._replace(writable=os.access(os.path.join(ROOT, "register"), os.W_OK))
 
 
 def _parse(state: str, texts: Mapping[str, str]) -> Kernel:
@@ -280,6 +280,8 @@ def _write(name: str, text: str) -> None:
 
 def _unescape(text: str) -> bytes:
     r"""Return the bytes that binfmt.d writes as \x7f or as themselves."""
+    if text.startswith("\\x") and len(text) == 4 * text.count("\\x"):
+        return bytes.fromhex(text.replace("\\x", ""))
     result = bytearray()
     rest = text.encode("utf-8", "surrogateescape")
     while rest:

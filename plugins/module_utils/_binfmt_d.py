@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Callable
+from typing import TYPE_CHECKING, Callable, NamedTuple
 
 from ._binfmt import Handler
 
@@ -28,8 +27,7 @@ HEAD = "# Managed by multiarch.drone.binfmt_qemu\n"
 EMPTY = "-> /dev/null"
 
 
-@dataclass(frozen=True)
-class File:
+class File(NamedTuple):
     """One file, and what it asks the kernel for."""
 
     directory: str
@@ -79,8 +77,8 @@ def _read(path: str) -> str:
         return ""
 
 
-def at_boot(files: Iterable[File], architecture: Architecture) -> Handler | None:
-    """Return the handler that programs of an architecture get after systemd-binfmt has run."""
+def at_boot(files: Iterable[File]) -> list[Handler]:
+    """Return the handlers that the kernel has after systemd-binfmt has run; the last that matches gets a program."""
     effective: dict[str, File] = {}
     for file in files:
         effective.setdefault(file.name, file)
@@ -89,8 +87,7 @@ def at_boot(files: Iterable[File], architecture: Architecture) -> Handler | None
         for handler in effective[name].handlers:
             entries.pop(handler.name, None)  # each rule removes its name first, so it becomes the newest
             entries[handler.name] = handler
-    answering = [handler for handler in entries.values() if handler.runs(architecture)]
-    return answering[-1] if answering else None
+    return list(entries.values())
 
 
 def text_of(handler: Handler) -> str:

@@ -9,8 +9,7 @@ Field names are those of elf(5).
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ._problem import Problem
 
@@ -78,8 +77,7 @@ def program(architecture: Architecture, *, unseen: bool = False) -> bytes:
     return first + rest + segment + code
 
 
-@dataclass(frozen=True)
-class Binary:
+class Binary(NamedTuple):
     """What an executable's header says."""
 
     machine: int  # e_machine

@@ -6,13 +6,11 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _binfmt, _binfmt_d, _probe, _qemu
 from ._binfmt import TEMPORARY, Handler, Kernel
-from ._change import Plan, Step, carry_out
-from ._platform import all_platforms, parse_all
+from ._change import Plan, Step
 from ._problem import Problem
 
 if TYPE_CHECKING:
@@ -20,26 +18,26 @@ if TYPE_CHECKING:
 
     from ._binfmt_d import File
     from ._platform import Architecture, Platform
+    from ._qemu_image import Image
 
 ON_DISK = "the QEMU on disk"  # what a handler has to run
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What executing a program of an architecture showed."""
 
     trouble: str  # "" where the interpreter's file, as it is on disk, ran it well
     version: str | None = None  # of the QEMU that really ran
 
 
-@dataclass(frozen=True)
-class World:
+class World(NamedTuple):
     """What the kernel, /etc/binfmt.d and the CPU say."""
 
     kernel: Kernel
     files: Sequence[File] = ()
+    boot: Sequence[Handler] = ()  # what the files make of the kernel at boot
     native: frozenset[str] = frozenset()  # OCI names of the architectures that the CPU runs itself
-    verdicts: Mapping[str, Verdict] = field(default_factory=dict)  # by OCI name, where one was executed
+    verdicts: Mapping[str, Verdict] = {}  # by OCI name, where one was executed
 
     def handler(self, architecture: Architecture) -> Handler | None:
         """Return the entry that gets programs of an architecture, or else the one that should."""
@@ -47,8 +45,7 @@ class World:
         return answering[0] if answering else self.kernel.named(f"qemu-{architecture.qemu}")
 
 
-@dataclass(frozen=True)
-class Wish:
+class Wish(NamedTuple):
     """What the user declares."""
 
     architectures: tuple[Architecture, ...]
@@ -56,7 +53,9 @@ class Wish:
     exclusive: bool = False
     persistent: bool = True
     verify: bool = True
-    handlers: Mapping[str, Handler] = field(default_factory=dict)  # wanted, by OCI name; none for native ones
+    handlers: Mapping[str, Handler] = {}  # wanted, by OCI name; none for native ones
+    image: Image | None = None  # where QEMU has to be taken out of first
+    obsolete: Mapping[str, Step] = {}  # paths of QEMU that nothing needs any more, and how they go
 
 
 def read(architectures: Iterable[Architecture], programs: _qemu.Programs, *, verify: bool) -> World:
@@ -64,14 +63,15 @@ def read(architectures: Iterable[Architecture], programs: _qemu.Programs, *, ver
     kernel = _binfmt.read()
     architectures = tuple(architectures)
     native = frozenset(a.oci for a in architectures if _probe.is_native(a))
-    world = World(kernel, _binfmt_d.read(), native)
+    files = _binfmt_d.read()
+    world = World(kernel, files, _binfmt_d.at_boot(files), native)
     verdicts = {}
     if verify:
         for architecture in architectures:
             handler = world.handler(architecture)
             if architecture.oci not in native and handler is not None:
                 verdicts[architecture.oci] = try_out(architecture, handler.interpreter, programs)
-    return World(kernel, world.files, native, verdicts)
+    return world._replace(verdicts=verdicts)
 
 
 def try_out(architecture: Architecture, interpreter: str, programs: _qemu.Programs) -> Verdict:
@@ -83,7 +83,10 @@ def try_out(architecture: Architecture, interpreter: str, programs: _qemu.Progra
             seen.append(Verdict("", programs.version(interpreter)))
             return
         version = programs.version(exe)
-        target = os.readlink(exe)
+        try:
+            target = os.readlink(exe)
+        except OSError:  # it has ended already, as no emulator would: its status says more
+            return
         what = "is not there any more" if not os.path.exists(interpreter) else "has other content now"
         told = f"QEMU {version}" if version else target
         seen.append(Verdict(f"the kernel runs an old {told}: {interpreter} {what}", version))
@@ -149,8 +152,14 @@ def plan(wish: Wish, world: World, programs: _qemu.Programs) -> Plan:
     for architecture in wish.architectures:
         wanted = wish.handlers.get(architecture.oci)
         troubles = faults(architecture, wanted, world) if wanted else []
+        fresh = wish.image.step(architecture) if wanted and wish.image else None
+        if wanted and fresh:
+            steps.append(fresh)
+            after[wanted.interpreter] = f"as in {wish.image}"
+            troubles.append(f"another {wanted.interpreter} is taken out of {wish.image}")
         if wanted and troubles:
             after[wanted.name] = {**wanted.shown(), "gets its programs": True}
+            after.pop(wanted.name + TEMPORARY, None)
             if wish.verify:
                 after[wanted.name]["runs"] = ON_DISK
             steps.append(_registration(architecture, wanted, world, troubles, programs if wish.verify else None))
@@ -165,6 +174,9 @@ def plan(wish: Wish, world: World, programs: _qemu.Programs) -> Plan:
             if text is not None:
                 after[path] = text
             steps.append(_binfmt_d.step(path, text))
+    for path, step in wish.obsolete.items():
+        after.pop(path)
+        steps.append(step)
     return Plan(before, after, steps)
 
 
@@ -194,6 +206,10 @@ def view(wish: Wish, world: World) -> dict[str, Any]:
             verdict = world.verdicts.get(architecture.oci)
             if verdict is not None:
                 result[name]["runs"] = verdict.trouble or ON_DISK
+        if wish.image and name:
+            shown = wish.image.shown(architecture)
+            result.update({wish.image.path(architecture): shown} if shown else {})
+    result.update({path: "kept" for path in wish.obsolete if os.path.exists(path)})
     if wish.persistent:
         result.update({file.path: file.text for file in world.files if file.directory == _binfmt_d.OWN})
     return result
@@ -260,7 +276,7 @@ def _registration(
             raise Problem(f"{wanted.interpreter} with flags {wanted.flags}: {verdict.trouble}")
 
     def substitute(old: Handler) -> None:
-        stand_in = replace(wanted, name=wanted.name + TEMPORARY)
+        stand_in = wanted._replace(name=wanted.name + TEMPORARY)
         _binfmt.remove(stand_in.name)  # of a run that was killed
         register(stand_in)
         try:
@@ -273,13 +289,17 @@ def _registration(
         finally:
             _binfmt.remove(stand_in.name)
 
+    def appear() -> None:
+        register(wanted)
+        _binfmt.remove(wanted.name + TEMPORARY)  # of a run that was killed
+
     def restore() -> None:
         _binfmt.remove(wanted.name)
         if old is not None:
             _put_back(old)
 
     if old is None:
-        return Step(f"register {wanted.name}", lambda: register(wanted), restore)
+        return Step(f"register {wanted.name}", appear, restore)
     return Step(f"register {wanted.name} again: {'; '.join(troubles)}", lambda: substitute(old), restore)
 
 
@@ -289,7 +309,7 @@ def report(platform: Platform, wanted: Handler | None, world: World, programs: _
     native = architecture.oci in world.native
     handler = world.handler(architecture)
     verdict = world.verdicts.get(architecture.oci)
-    boot = _binfmt_d.at_boot(world.files, architecture)
+    boot = next((entry for entry in reversed(world.boot) if entry.runs(architecture)), None)
     problems = faults(architecture, wanted, world) if wanted else []
     if native and handler is not None:
         problems.append(f"{handler.name} takes programs that the CPU runs itself, and much faster")
@@ -311,89 +331,3 @@ def report(platform: Platform, wanted: Handler | None, world: World, programs: _
 
 def _pair(handler: Handler | None) -> tuple[str, str] | None:
     return (handler.interpreter, handler.flags) if handler else None
-
-
-def declare(options: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
-    """Do the work of `binfmt_qemu`."""
-    platforms = chosen(options["platforms"])
-    present = options["state"] == "present"
-    if options["exclusive"] and not present:
-        raise Problem("exclusive: true with state: absent means nothing", "leave one of them out")
-    programs = _qemu.Programs()
-
-    def look() -> tuple[Wish, World, Plan]:
-        architectures = tuple(dict.fromkeys(platform.arch for platform in platforms))
-        world = read(architectures, programs, verify=options["verify"] and present)
-        foreign = [a for a in architectures if present and a.oci not in world.native]
-        wish = Wish(
-            architectures,
-            present,
-            options["exclusive"],
-            options["persistent"],
-            options["verify"] and present,
-            _wanted(foreign, options, programs),
-        )
-        return wish, world, plan(wish, world, programs)
-
-    wish, world, todo = look()
-    if not todo.steps or check_mode:
-        result = carry_out(todo, check_mode=True)
-    else:
-        with _binfmt.alone():
-            wish, world, todo = look()  # another host of this kernel may have done it meanwhile
-            after: list[World] = []
-
-            def reread() -> dict[str, Any]:
-                after.append(read(wish.architectures, programs, verify=wish.verify))
-                return view(wish, after[-1])
-
-            result = carry_out(todo, check_mode=False, reread=reread)
-            world = after[-1] if after else world
-    reports = [report(platform, wish.handlers.get(platform.architecture), world, programs) for platform in platforms]
-    if not check_mode:
-        programs.save()
-    return {**result, "platforms": reports}
-
-
-def describe(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Do the work of `binfmt_qemu_info`: judge each handler by what its own interpreter needs."""
-    platforms = chosen(options["platforms"])
-    programs = _qemu.Programs()
-    world = read(dict.fromkeys(platform.arch for platform in platforms), programs, verify=options["verify"])
-    reports = []
-    for platform in platforms:
-        architecture = platform.arch
-        handler = world.handler(architecture)
-        wanted = None
-        if architecture.oci not in world.native:
-            interpreter = handler.interpreter if handler else ""
-            flags = _qemu.flags(interpreter, programs.version(interpreter), not handler or "C" in handler.flags)
-            wanted = Handler.for_architecture(architecture, interpreter, flags)
-            wanted = replace(wanted, name=handler.name) if handler else wanted
-        reports.append(report(platform, wanted, world, programs))
-    return {"binfmt_misc": world.kernel.state, "platforms": reports}
-
-
-def chosen(texts: Sequence[str]) -> list[Platform]:
-    """Return the platforms that a list names; `all` names each that we know."""
-    if any(text.strip().lower() == "all" for entry in texts for text in str(entry).split(",")):
-        return all_platforms()
-    return parse_all(texts)
-
-
-def _wanted(
-    architectures: Iterable[Architecture], options: Mapping[str, Any], programs: _qemu.Programs
-) -> dict[str, Handler]:
-    """Return the handler that each architecture is to have; raise one Problem for all that lack a QEMU."""
-    wanted, missing = {}, []
-    for architecture in architectures:
-        try:
-            interpreter = _qemu.find(architecture, options["path"] if options["source"] == "path" else None)
-        except Problem as problem:
-            missing.append(problem)
-            continue
-        flags = _qemu.flags(interpreter, programs.version(interpreter), options["credentials"])
-        wanted[architecture.oci] = Handler.for_architecture(architecture, interpreter, flags)
-    if missing:
-        raise Problem("; ".join(problem.what for problem in missing), missing[0].todo)
-    return wanted

@@ -13,8 +13,7 @@ import os
 import subprocess
 import tempfile
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Callable
+from typing import TYPE_CHECKING, Callable, NamedTuple
 
 from . import _elf
 from ._platform import by_machine
@@ -32,8 +31,7 @@ MFD_EXEC = 0x10  # linux/memfd.h, since 6.3: older kernels know no such flag and
 RELATIVES = {"amd64": ("386",), "arm64": ("arm",), "386": ("amd64",), "arm": ("arm64",), "mips64": (), "mips64le": ()}
 
 
-@dataclass(frozen=True)
-class Run:
+class Run(NamedTuple):
     """How the program ended."""
 
     status: int | None  # None: the kernel did not start it, or it did not end

@@ -198,8 +198,8 @@ steps:
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils._binfmt_qemu import declare
 from ..module_utils._change import serve
-from ..module_utils._emulation import declare
 
 
 def main() -> None:

@@ -110,8 +110,8 @@ platforms:
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils._binfmt_qemu import describe
 from ..module_utils._change import serve
-from ..module_utils._emulation import describe
 
 
 def main() -> None:
