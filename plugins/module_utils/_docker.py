@@ -66,7 +66,7 @@ class Output:
 
     def problem(self) -> Problem:
         """Return the Problem that this failed call is."""
-        said = without_passwords(_last_words(self.err) or _last_words(self.out) or "nothing")
+        said = without_passwords(last_words(self.err) or last_words(self.out) or "nothing")
         todo = next((todo for pattern, todo in HINTS if re.search(pattern, self.err + self.out, re.IGNORECASE)), "")
         return Problem(
             f"{shown(self.argv)} failed ({self.rc}): {said}",
@@ -205,7 +205,7 @@ def without_passwords(text: str) -> str:
     return re.sub(r"(\benv\.\w+=)[^\s,'\"]+", r"\1…", text)
 
 
-def _last_words(text: str) -> str:
+def last_words(text: str) -> str:
     """Return the line in which a program says why it ended: the last that is no empty one and no advice."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     lines = [line for line in lines if not line.startswith(("See 'docker", "Run 'docker"))] or lines

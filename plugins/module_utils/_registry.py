@@ -15,7 +15,7 @@ import re
 import threading
 import time
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Callable, TypeVar
 from urllib.parse import urlencode, urlsplit
 
 from . import _manifest
@@ -29,10 +29,20 @@ if TYPE_CHECKING:
     from ._credentials import Credentials
     from ._manifest import Document, Entry
 
+R = TypeVar("R")
+
 ACCEPT = ", ".join(_manifest.ACCEPTED)
 THREADS = 4
 DEPTH = 3  # indexes in indexes
 _LOOPBACK = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?")
+
+
+class Absent(Problem):
+    """The registry has no such image."""
+
+
+class Denied(Problem):
+    """The registry does not show this image to us: many say so of what is not there."""
 
 
 @dataclass(frozen=True)
@@ -103,15 +113,25 @@ class Access:
 
 def read_all(references: Sequence[Reference], access: Access) -> list[Image | Problem]:
     """Return each image, or the Problem of reading it, in order; a few connections serve them all."""
+    return _ask(Client.image, references, access)
+
+
+def digests(references: Sequence[Reference], access: Access) -> list[str | Problem]:
+    """Return the digest that each reference means now, or the Problem of asking, by one HEAD for each tag."""
+    return _ask(lambda client, reference: reference.digest or client.digest(reference), references, access)
+
+
+def _ask(
+    question: Callable[[Client, Reference], R], references: Sequence[Reference], access: Access
+) -> list[R | Problem]:
     local = threading.local()
 
-    def read(reference: Reference) -> Image:
+    def ask(reference: Reference) -> R:
         if not hasattr(local, "client"):
             local.client = Client(access)
-        image: Image = local.client.image(reference)
-        return image
+        return question(local.client, reference)
 
-    return each(read, references, deadline=access.deadline, threads=THREADS)
+    return each(ask, references, deadline=access.deadline, threads=THREADS)
 
 
 def missing(image: Image, required: Iterable[object]) -> list[str]:
@@ -282,7 +302,7 @@ class Client:
         said = _said(answer)
         if status == 404:
             what = f"{reference} does not exist: {registry} says {said}"
-            return Problem(what, "check the repository's name and the tag, and that the push was to this registry")
+            return Absent(what, "check the repository's name and the tag, and that the push was to this registry")
         if status in (401, 403):
             return _no_access(str(reference), f"{registry} says {said}", self.access.credentials.get(registry))
         if status == 429:
@@ -302,9 +322,9 @@ def _no_access(what: str, said: str, credentials: Credentials | None) -> Problem
 
         where = _credentials.config_path()
         todo = f"there are no credentials for it in {where}: {login}, or check the name"
-        return Problem(f"{what}: no access: {said}", todo)
+        return Denied(f"{what}: no access: {said}", todo)
     who = f"{credentials.username or 'a token'} from {credentials.source}"
-    return Problem(f"{what}: no access for {who}: {said}", f"check the name and the user's rights, or {login} again")
+    return Denied(f"{what}: no access for {who}: {said}", f"check the name and the user's rights, or {login} again")
 
 
 def _proven(answer: Answer, digest: str, where: str) -> str:

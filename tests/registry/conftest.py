@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import tarfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 USER, PASSWORD = "robot", "s3cret"
 HTPASSWD = "robot:$2b$05$.UOFNEWBAERMUsyzYX5L2eZoAKT1yZLmzjtUTHZDw2NxjENNumnGK\n"
+BEFORE = dict(os.environ)  # before a test has a home of its own: the caches are in the real one
 OCI = "application/vnd.oci.image"
 
 
@@ -36,38 +39,33 @@ def home(tmp_path, monkeypatch):
     return tmp_path / "home"
 
 
+# What AnsiballZ does with a module: its arguments are given, and its main is called.
+START = """
+import json, sys
+from ansible.module_utils import basic
+name, basic._ANSIBLE_ARGS = sys.argv[1], sys.stdin.buffer.read()
+basic._ANSIBLE_PROFILE = "legacy"
+module = "ansible_collections.multiarch.drone.plugins.modules." + name
+__import__(module)
+sys.modules[module].main()
+"""
+
+
 @pytest.fixture
 def module():
-    """Run a module of this collection as Ansible does, in a process of its own, and return its result."""
+    """Run a module of this collection in a process of its own, and return its result."""
 
     def run(name, *, check=False, **arguments):
-        command = [str(Path(sys.executable).with_name("ansible")), "localhost", "-i", "localhost,", "-c", "local"]
-        command += [
-            "-m",
-            f"multiarch.drone.{name}",
-            "-a",
-            json.dumps(arguments),
-            *(["--check"] if check else []),
-            "--diff",
-        ]
-        environment = {
-            **os.environ,
-            "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "build/collections"),
-            "ANSIBLE_HOME": str(ROOT / "build/ansible-home"),
-            "ANSIBLE_LOAD_CALLBACK_PLUGINS": "1",
-            "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.tree",
-            "ANSIBLE_CALLBACK_TREE_DIR": os.environ["HOME"] + "/results",
-            "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
-            "ANSIBLE_LOCALHOST_WARNING": "0",
-        }
+        arguments.update(_ansible_check_mode=check, _ansible_diff=True, _ansible_remote_tmp=os.environ["HOME"])
         ran = subprocess.run(
-            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+            [sys.executable, "-c", START, name],
+            input=json.dumps({"ANSIBLE_MODULE_ARGS": arguments}),
+            env={**os.environ, "PYTHONPATH": str(ROOT / "build/collections")},
+            stdout=subprocess.PIPE,
+            text=True,
+            check=False,
         )
-        result = Path(environment["ANSIBLE_CALLBACK_TREE_DIR"], "localhost")
-        assert result.exists(), ran.stdout
-        answer = json.loads(result.read_text())
-        result.unlink()
-        return {**answer, "failed": ran.returncode != 0}
+        return {"failed": False, **json.loads(ran.stdout)}
 
     return run
 
@@ -104,12 +102,14 @@ def start_registry(tmp_path):
         assert shutil.which(tool), f"{tool} is missing: apt-get install docker-registry skopeo openssl"
     running = []
 
-    def start(*, tls=False, auth=False, address="127.0.0.1"):
+    def start(*, tls=False, auth=False):
+        # With TLS by this machine's name: to BuildKit and Docker, the loopback is insecure by itself.
+        name = socket.gethostname() if tls else "127.0.0.1"
         directory = tmp_path / f"registry{len(running)}"
         directory.mkdir()
         with socket.socket() as free:
-            free.bind((address, 0))
-            host = f"{address}:{free.getsockname()[1]}"
+            free.bind((socket.gethostbyname(name), 0))
+            host = f"{name}:{free.getsockname()[1]}"
         http = {"addr": host, **({"tls": _certificate(directory)} if tls else {})}
         (directory / "htpasswd").write_text(HTPASSWD)
         login = {"auth": {"htpasswd": {"realm": "test", "path": str(directory / "htpasswd")}}} if auth else {}
@@ -145,7 +145,7 @@ def _certificate(directory):
     """Make a certificate of its own for the loopback."""
     key, certificate = directory / "key.pem", directory / "ca.pem"
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-    command += ["-days", "2", "-subj", "/CN=registry.test", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"]
+    command += ["-days", "2", "-subj", "/CN=registry.test", "-addext", f"subjectAltName=DNS:{socket.gethostname()}"]
     command += ["-keyout", str(key), "-out", str(certificate)]
     subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
     return {"certificate": str(certificate), "key": str(key)}
@@ -161,6 +161,16 @@ def _wait_for(host, process, log):
         except OSError:
             time.sleep(0.05)
     raise AssertionError(f"docker-registry does not answer: {log.read_text()}")
+
+
+def _tar(name):
+    """Return a layer with one file."""
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as tar:
+        entry = tarfile.TarInfo("platform")
+        entry.size = len(name)
+        tar.addfile(entry, io.BytesIO(name.encode()))
+    return content.getvalue()
 
 
 @pytest.fixture
@@ -188,7 +198,7 @@ def layout(tmp_path):
         listed = []
         for name in platforms:
             parts = dict(zip(("os", "architecture", "variant"), name.split("/")))
-            listed.append(manifest(parts, f"layer of {name}".encode(), f"{OCI}.layer.v1.tar", platform=parts))
+            listed.append(manifest(parts, _tar(name), f"{OCI}.layer.v1.tar", platform=parts))
         for about in list(listed) if attestations else []:
             unknown = {"os": "unknown", "architecture": "unknown"}
             notes = {
@@ -208,3 +218,54 @@ def layout(tmp_path):
         return directory
 
     return write
+
+
+@pytest.fixture
+def start_buildkitd(tmp_path, home):
+    """Start a BuildKit daemon, make it a builder of this home, and stop it after the test."""
+    tool = [ROOT / "tests/tools/buildkit"]
+    programs = Path(subprocess.run(tool, check=True, stdout=subprocess.PIPE, text=True, env=BEFORE).stdout.strip())
+    plugins = home / ".docker/cli-plugins"
+    plugins.mkdir()
+    (plugins / "docker-buildx").symlink_to(programs / "docker-buildx")
+    running = []
+
+    def start(name="fleet", config=""):
+        directory = tmp_path / f"buildkitd-{name}"
+        directory.mkdir()
+        (directory / "buildkitd.toml").write_text(config)
+        address = f"unix://{directory}/socket"
+        command = [programs / "buildkitd", "--config", directory / "buildkitd.toml", "--root", directory / "root"]
+        command += ["--addr", address, "--oci-worker-snapshotter", "native", "--oci-worker-gc=false"]
+        with (directory / "log").open("wb") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=log)
+        running.append(process)
+        while not (directory / "socket").exists():
+            assert process.poll() is None, (directory / "log").read_text()
+            time.sleep(0.05)
+        subprocess.run(
+            ["docker", "buildx", "create", "--name", name, "--driver", "remote", address],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+        return name
+
+    yield start
+    for process in running:
+        process.terminate()
+        process.wait(20)
+
+
+@pytest.fixture
+def busybox():
+    """A static busybox: what a RUN step needs."""
+    tool = [ROOT / "tests/tools/buildkit", "image"]
+    image = subprocess.run(tool, check=True, stdout=subprocess.PIPE, text=True, env=BEFORE).stdout.strip()
+    with tarfile.open(image) as tar:
+        return tar.extractfile("./bin/busybox").read()
+
+
+@pytest.fixture
+def builder(start_buildkitd):
+    """A builder of this home: a BuildKit daemon, as the driver `remote` takes it."""
+    return start_buildkitd()

@@ -90,15 +90,12 @@ def test_tls_needs_its_authority_and_a_login_dockers_credentials(module, start_r
 
 
 def test_an_untrusted_certificate_is_refused_unless_the_registry_is_listed_as_insecure(module, start_registry, layout):
-    # By a name that is not the loopback's: that would be insecure by itself.
-    name = socket.gethostname()
-    registry = start_registry(tls=True, address=socket.gethostbyname(name))
-    registry.push(layout("linux/amd64"), "app:1")
-    host = f"{name}:{registry.host.split(':')[1]}"
-    refused = module("image_platforms_info", images=[f"{host}/app:1"])
+    registry = start_registry(tls=True)
+    image = registry.push(layout("linux/amd64"), "app:1")
+    refused = module("image_platforms_info", images=[image])
     assert "its certificate is not trusted" in refused["msg"]
     assert "ca_path" in refused["msg"]
-    accepted = module("image_platforms_info", images=[f"{host}/app:1"], insecure_registries=[host])
+    accepted = module("image_platforms_info", images=[image], insecure_registries=[registry.host])
     assert names(accepted["images"][0]) == ["linux/amd64"]
 
 
