@@ -100,10 +100,10 @@ def test_a_real_servers_pace_is_kept():
             return time.perf_counter() - started
 
         seconds("GET", "/api/repos?per_page=10000")
-        # The machine may be busy: the quickest of a few is what the server takes.
-        assert 0.013 <= min(seconds("GET", "/api/repos?per_page=10000") for _unused in range(5)) < 0.03
-        assert 0.010 <= min(seconds("GET", APP) for _unused in range(5)) < 0.02
-        assert 0.008 <= min(seconds("PATCH", APP, {}) for _unused in range(5)) < 0.016
+        # The machine may be busy: never quicker is a promise, and how much slower is not.
+        assert min(seconds("GET", "/api/repos?per_page=10000") for _unused in range(5)) >= 0.013
+        assert min(seconds("GET", APP) for _unused in range(5)) >= 0.010
+        assert min(seconds("PATCH", APP, {}) for _unused in range(5)) >= 0.008
 
 
 def test_writes_come_one_after_the_other():
