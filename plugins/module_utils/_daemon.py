@@ -118,9 +118,13 @@ def compare(world: World, options: Mapping[str, Any]) -> Wish:
     follow = ""
     if world.engine:
         engine = world.engine
+        before = dict(world.config)
+        if STORE in (wish.get("features") or {}):
+            # What the engine does counts, not that the file now says so too: a restart for nothing ends builds.
+            before["features"] = {**(before.get("features") or {}), STORE: engine.containerd_store}
         needs = {
             world.pending,
-            _daemon_json.follow(world.config, config),
+            _daemon_json.follow(before, config),
             _daemon_json.follow(
                 _daemon_json.running(wish, engine.info, engine.containerd_store), _daemon_json.promised(wish)
             ),
@@ -159,9 +163,10 @@ def shape(world: World, first: World, wish: Wish) -> dict[str, Any]:
     """Return the world as the diff shows it, without secrets; `first` is the world before any change."""
     seen: dict[str, Any] = {
         "daemon.json": _shown(first.config, world.config),
-        "declared": _shown(first.ours, world.ours),
         "pending": world.pending,
     }
+    if wish.config == first.config:  # else it only repeats the file's difference
+        seen["declared"] = _shown(first.ours, world.ours)
     if first.engine and world.engine:
         seen["engine"] = _daemon_json.running(wish.options, world.engine.info, world.engine.containerd_store)
     return seen
@@ -192,10 +197,11 @@ def validate(world: World, wish: Wish) -> None:
 
 def _promise(world: World, wish: Wish) -> dict[str, Any]:
     after: dict[str, Any] = {
-        "daemon.json": _daemon_json.without_secrets(world.config, wish.config)[1],
-        "declared": _daemon_json.without_secrets(world.ours, wish.ours)[1],
+        "daemon.json": _shown(world.config, wish.config),
         "pending": "",
     }
+    if wish.config == world.config:
+        after["declared"] = _shown(world.ours, wish.ours)
     if world.engine:
         after["engine"] = _daemon_json.promised(wish.options)
     return after
