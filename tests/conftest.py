@@ -8,8 +8,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).resolve().parents[1]
 TREE = ROOT / "build/collections/ansible_collections/multiarch/drone"
 
@@ -17,13 +15,3 @@ if not TREE.exists() and ROOT.parts[-3:] != ("ansible_collections", "multiarch",
     TREE.parent.mkdir(parents=True, exist_ok=True)
     TREE.symlink_to(ROOT)
 sys.path.insert(0, str(TREE.parents[2] if TREE.exists() else ROOT.parents[2]))
-sys.path.insert(0, str(ROOT))  # tests.standins
-
-
-@pytest.fixture
-def drone_server(request):
-    """A Drone server with administrator octocat and user alice; parametrise it indirectly with a version."""
-    from tests.standins.drone import DroneServer
-
-    with DroneServer(version=getattr(request, "param", "2.28.1")) as server:
-        yield server

@@ -24,9 +24,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-
-from tests.standins import drone
-from tests.standins.drone import DroneServer
+from ansible_collections.multiarch.drone.tests.standins import drone
+from ansible_collections.multiarch.drone.tests.standins.drone import DroneServer
 
 RECORDINGS = Path(__file__).parent / "recordings"
 VERSIONS = {"2.28.1": "drone-2.28.json", "2.0.4": "drone-2.0.json"}

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Callable, Mapping
+from typing import TYPE_CHECKING, Any, Callable, Mapping, TypeVar
 
 if TYPE_CHECKING:
     from .model import Repo, User
@@ -55,6 +55,16 @@ class Call:
         if found is None:
             raise NOT_FOUND if self.user else UNAUTHORIZED
         return found
+
+
+Found = TypeVar("Found")
+
+
+def one(row: Found | None) -> Found:
+    """Return a row that was looked for; without one the database's words are the answer."""
+    if row is None:
+        raise NO_ROWS
+    return row
 
 
 Check = Callable[[Call], None]

@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl, unquote
 from .access import Answer, Call, error
 from .faults import Fault, Faults, Pace
 from .golang import BadRequest
-from .handlers import Encoded
+from .repos import Encoded
 from .routes import compile_routes, dispatch
 from .state import Conflict, State
 

@@ -15,9 +15,15 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from ansible_collections.multiarch.drone.tests.standins.drone import REAL_PACE, DroneServer, Pace
+from ansible_collections.multiarch.drone.tests.standins.drone.golang import is_cron, slug
 
-from tests.standins.drone import REAL_PACE, DroneServer, Pace
-from tests.standins.drone.golang import is_cron, slug
+
+@pytest.fixture
+def server(request):
+    """A Drone server; parametrise it indirectly with a version."""
+    with DroneServer(version=getattr(request, "param", "2.28.1")) as server:
+        yield server
 
 
 def ask(server, method, path, body=None, *, login="octocat", http_client=None):
@@ -35,58 +41,58 @@ def ask(server, method, path, body=None, *, login="octocat", http_client=None):
 APP = "/api/repos/octocat/app1"
 
 
-def test_a_fault_is_answered_as_often_as_it_says_and_the_change_is_not_made(drone_server):
-    drone_server.faults.add(kind="status", status=429, retry_after="7", method="PATCH", times=2)
+def test_a_fault_is_answered_as_often_as_it_says_and_the_change_is_not_made(server):
+    server.faults.add(kind="status", status=429, retry_after="7", method="PATCH", times=2)
     for _unused in range(2):
-        status, headers, _content = ask(drone_server, "PATCH", APP, {"trusted": True})
+        status, headers, _content = ask(server, "PATCH", APP, {"trusted": True})
         assert (status, headers["Retry-After"]) == (429, "7")
-    assert not drone_server.repo("octocat/app1")["trusted"]
-    assert ask(drone_server, "PATCH", APP, {"trusted": True})[0] == 200
+    assert not server.repo("octocat/app1")["trusted"]
+    assert ask(server, "PATCH", APP, {"trusted": True})[0] == 200
 
 
-def test_a_fault_may_come_after_the_change_was_made(drone_server):
-    drone_server.faults.add(kind="cut", path="*/app1", done=True)
+def test_a_fault_may_come_after_the_change_was_made(server):
+    server.faults.add(kind="cut", path="*/app1", done=True)
     with pytest.raises((http.client.HTTPException, ConnectionError)):
-        ask(drone_server, "PATCH", APP, {"trusted": True})
-    assert drone_server.repo("octocat/app1")["trusted"]
-    assert drone_server.requests[-1].status == 0
+        ask(server, "PATCH", APP, {"trusted": True})
+    assert server.repo("octocat/app1")["trusted"]
+    assert server.requests[-1].status == 0
 
 
-def test_an_answer_may_end_in_the_middle(drone_server):
-    drone_server.faults.add(kind="half")
+def test_an_answer_may_end_in_the_middle(server):
+    server.faults.add(kind="half")
     with pytest.raises(http.client.IncompleteRead):
-        ask(drone_server, "GET", "/api/user/repos")
+        ask(server, "GET", "/api/user/repos")
 
 
-def test_a_proxys_page_and_a_redirect_are_answered(drone_server):
-    drone_server.faults.add(kind="html", skip=1)
-    drone_server.faults.add(kind="redirect", location="http://elsewhere.test/", skip=1)
-    assert ask(drone_server, "GET", "/api/user")[0] == 200
-    assert "Sign in" in ask(drone_server, "GET", "/api/user")[2]
-    status, headers, _content = ask(drone_server, "GET", "/api/user")
+def test_a_proxys_page_and_a_redirect_are_answered(server):
+    server.faults.add(kind="html", skip=1)
+    server.faults.add(kind="redirect", location="http://elsewhere.test/", skip=1)
+    assert ask(server, "GET", "/api/user")[0] == 200
+    assert "Sign in" in ask(server, "GET", "/api/user")[2]
+    status, headers, _content = ask(server, "GET", "/api/user")
     assert (status, headers["Location"]) == (302, "http://elsewhere.test/")
 
 
-def test_a_slow_answer_takes_its_time(drone_server):
-    drone_server.faults.add(kind="slow", seconds=0.2)
+def test_a_slow_answer_takes_its_time(server):
+    server.faults.add(kind="slow", seconds=0.2)
     started = time.monotonic()
-    assert ask(drone_server, "GET", "/api/user")[0] == 200
+    assert ask(server, "GET", "/api/user")[0] == 200
     assert time.monotonic() - started >= 0.2
 
 
-def test_a_kind_of_fault_that_does_not_exist_is_refused(drone_server):
+def test_a_kind_of_fault_that_does_not_exist_is_refused(server):
     with pytest.raises(ValueError, match="known are status, slow"):
-        drone_server.faults.add(kind="explode")
+        server.faults.add(kind="explode")
 
 
-def test_faults_and_requests_are_reached_over_http_too(drone_server):
+def test_faults_and_requests_are_reached_over_http_too(server):
     fault = {"kind": "status", "status": 502}
-    assert ask(drone_server, "POST", "/_standin/faults", fault)[0] == 204
-    assert ask(drone_server, "GET", "/api/user")[0] == 502
-    assert ask(drone_server, "POST", "/_standin/faults", fault)[0] == 204
-    assert ask(drone_server, "DELETE", "/_standin/faults")[0] == 204
-    assert ask(drone_server, "GET", "/api/user")[0] == 200
-    seen = ask(drone_server, "GET", "/_standin/requests")[2]
+    assert ask(server, "POST", "/_standin/faults", fault)[0] == 204
+    assert ask(server, "GET", "/api/user")[0] == 502
+    assert ask(server, "POST", "/_standin/faults", fault)[0] == 204
+    assert ask(server, "DELETE", "/_standin/faults")[0] == 204
+    assert ask(server, "GET", "/api/user")[0] == 200
+    seen = ask(server, "GET", "/_standin/requests")[2]
     assert [request["status"] for request in seen] == [502, 200]
 
 
@@ -115,73 +121,73 @@ def test_writes_come_one_after_the_other():
         assert time.perf_counter() - started >= 8 * 0.02
 
 
-def test_a_connection_is_kept(drone_server):
-    client = http.client.HTTPConnection(urlsplit(drone_server.url).netloc)
-    ask(drone_server, "GET", "/api/user", http_client=client)
+def test_a_connection_is_kept(server):
+    client = http.client.HTTPConnection(urlsplit(server.url).netloc)
+    ask(server, "GET", "/api/user", http_client=client)
     socket = client.sock
     for method, path in (("DELETE", "/api/users/alice"), ("PUT", APP), ("GET", "/api/nope"), ("GET", "/")):
-        ask(drone_server, method, path, http_client=client)
+        ask(server, method, path, http_client=client)
         assert client.sock is socket
 
 
-def test_trust_survives_deactivation_and_renaming_but_not_being_removed(drone_server):
-    ask(drone_server, "POST", APP)
-    ask(drone_server, "PATCH", APP, {"trusted": True})
-    ask(drone_server, "DELETE", APP)
-    drone_server.state.host.rename("octocat/app1", "octocat/new")
-    ask(drone_server, "POST", "/api/user/repos")
-    assert ask(drone_server, "GET", APP)[0] == 404
-    assert drone_server.repo("octocat/new")["trusted"]
-    ask(drone_server, "POST", "/api/repos/octocat/new/secrets", {"name": "a", "data": "b"})
-    ask(drone_server, "DELETE", "/api/repos/octocat/new?remove=true")
-    assert ask(drone_server, "GET", "/api/repos/octocat/new")[0] == 404
-    ask(drone_server, "POST", "/api/user/repos")
-    assert not drone_server.repo("octocat/new")["trusted"]
-    assert ask(drone_server, "GET", "/api/repos/octocat/new/secrets")[2] == []
+def test_trust_survives_deactivation_and_renaming_but_not_being_removed(server):
+    ask(server, "POST", APP)
+    ask(server, "PATCH", APP, {"trusted": True})
+    ask(server, "DELETE", APP)
+    server.state.host.rename("octocat/app1", "octocat/new")
+    ask(server, "POST", "/api/user/repos")
+    assert ask(server, "GET", APP)[0] == 404
+    assert server.repo("octocat/new")["trusted"]
+    ask(server, "POST", "/api/repos/octocat/new/secrets", {"name": "a", "data": "b"})
+    ask(server, "DELETE", "/api/repos/octocat/new?remove=true")
+    assert ask(server, "GET", "/api/repos/octocat/new")[0] == 404
+    ask(server, "POST", "/api/user/repos")
+    assert not server.repo("octocat/new")["trusted"]
+    assert ask(server, "GET", "/api/repos/octocat/new/secrets")[2] == []
 
 
-def test_a_machine_account_that_takes_a_repository_over_breaks_its_repair(drone_server):
-    drone_server.machine("robot")
-    assert ask(drone_server, "POST", APP)[0] == 200
-    assert ask(drone_server, "POST", APP + "/repair")[0] == 200
-    assert ask(drone_server, "POST", APP + "/chown", login="robot")[0] == 200
-    assert ask(drone_server, "POST", APP + "/repair")[0] == 404
+def test_a_machine_account_that_takes_a_repository_over_breaks_its_repair(server):
+    server.machine("robot")
+    assert ask(server, "POST", APP)[0] == 200
+    assert ask(server, "POST", APP + "/repair")[0] == 200
+    assert ask(server, "POST", APP + "/chown", login="robot")[0] == 200
+    assert ask(server, "POST", APP + "/repair")[0] == 404
 
 
-def test_a_flag_of_a_secret_is_changed_without_its_value(drone_server):
+def test_a_flag_of_a_secret_is_changed_without_its_value(server):
     secrets = APP + "/secrets"
-    ask(drone_server, "POST", secrets, {"name": "password", "data": "hunter2"})
-    assert ask(drone_server, "PATCH", secrets + "/password", {"pull_request": True})[2]["pull_request"]
-    assert drone_server.state.secrets.find(lambda row: row.name == "password").data == "hunter2"
-    assert "hunter2" not in str(ask(drone_server, "GET", secrets)[2])
+    ask(server, "POST", secrets, {"name": "password", "data": "hunter2"})
+    assert ask(server, "PATCH", secrets + "/password", {"pull_request": True})[2]["pull_request"]
+    assert server.state.secrets.find(lambda row: row.name == "password").data == "hunter2"
+    assert "hunter2" not in str(ask(server, "GET", secrets)[2])
 
 
-@pytest.mark.parametrize("drone_server", ["2.28.1"], indirect=True)
-def test_a_template_with_a_wrong_extension_is_refused_by_newer_servers(drone_server):
-    answer = ask(drone_server, "POST", "/api/templates/octocat", {"name": "a.txt", "data": "x"})
+@pytest.mark.parametrize("server", ["2.28.1"], indirect=True)
+def test_a_template_with_a_wrong_extension_is_refused_by_newer_servers(server):
+    answer = ask(server, "POST", "/api/templates/octocat", {"name": "a.txt", "data": "x"})
     assert answer[::2] == (400, {"message": "Template extension invalid. Must be yaml, starlark or jsonnet"})
 
 
-@pytest.mark.parametrize("drone_server", ["2.0.4"], indirect=True)
-def test_a_templates_name_is_unique_on_the_whole_older_server(drone_server):
+@pytest.mark.parametrize("server", ["2.0.4"], indirect=True)
+def test_a_templates_name_is_unique_on_the_whole_older_server(server):
     template = {"name": "a.yaml", "namespace": "octocat", "data": "x"}
-    assert ask(drone_server, "POST", "/api/templates", template)[0] == 200
-    status, _headers, content = ask(drone_server, "POST", "/api/templates", {**template, "namespace": "acme"})
+    assert ask(server, "POST", "/api/templates", template)[0] == 200
+    status, _headers, content = ask(server, "POST", "/api/templates", {**template, "namespace": "acme"})
     assert (status, content) == (500, {"message": "UNIQUE constraint failed: templates.template_name"})
 
 
-def test_the_queue_shows_who_is_busy_and_a_build_can_be_cancelled(drone_server):
-    build = drone_server.state.add_build("octocat/app1", machine="runner-1")
-    drone_server.state.add_build("octocat/app2", status="pending")
-    queue = ask(drone_server, "GET", "/api/queue")[2]
+def test_the_queue_shows_who_is_busy_and_a_build_can_be_cancelled(server):
+    build = server.state.add_build("octocat/app1", machine="runner-1")
+    server.state.add_build("octocat/app2", status="pending")
+    queue = ask(server, "GET", "/api/queue")[2]
     assert [(stage["status"], stage.get("machine")) for stage in queue] == [("running", "runner-1"), ("pending", None)]
-    incomplete = ask(drone_server, "GET", "/api/builds/incomplete")[2]
+    incomplete = ask(server, "GET", "/api/builds/incomplete")[2]
     assert {repo["slug"] for repo in incomplete} == {"octocat/app1", "octocat/app2"}
     assert "runner-1" not in json.dumps(incomplete)
-    cancelled = ask(drone_server, "DELETE", f"{APP}/builds/{build.number}")[2]
+    cancelled = ask(server, "DELETE", f"{APP}/builds/{build.number}")[2]
     assert (cancelled["status"], cancelled["stages"][0]["status"]) == ("killed", "killed")
-    assert len(ask(drone_server, "GET", "/api/queue")[2]) == 1
-    assert ask(drone_server, "DELETE", f"{APP}/builds/99")[0] == 404
+    assert len(ask(server, "GET", "/api/queue")[2]) == 1
+    assert ask(server, "DELETE", f"{APP}/builds/99")[0] == 404
 
 
 def test_an_oss_build_lacks_what_it_lacks():
@@ -191,13 +197,13 @@ def test_an_oss_build_lacks_what_it_lacks():
         assert ask(server, "GET", APP)[0] == 200
 
 
-def test_a_member_of_an_organisation_reads_and_its_administrator_writes(drone_server):
-    drone_server.state.host.orgs["acme"] = {"alice": "member"}
+def test_a_member_of_an_organisation_reads_and_its_administrator_writes(server):
+    server.state.host.orgs["acme"] = {"alice": "member"}
     secret = {"name": "a", "data": "b"}
-    assert ask(drone_server, "GET", "/api/secrets/acme", login="alice")[0] == 200
-    assert ask(drone_server, "POST", "/api/secrets/acme", secret, login="alice")[0] == 401
-    drone_server.state.host.orgs["acme"] = {"alice": "admin"}
-    assert ask(drone_server, "POST", "/api/secrets/acme", secret, login="alice")[0] == 200
+    assert ask(server, "GET", "/api/secrets/acme", login="alice")[0] == 200
+    assert ask(server, "POST", "/api/secrets/acme", secret, login="alice")[0] == 401
+    server.state.host.orgs["acme"] = {"alice": "admin"}
+    assert ask(server, "POST", "/api/secrets/acme", secret, login="alice")[0] == 200
 
 
 @pytest.mark.parametrize(
