@@ -51,8 +51,13 @@ class Built:
 
 def pushed(build: Build, docker: Docker, options: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
     """Return the result of having this image in its registries: built and pushed, unless it is there already."""
-    inputs = _inputs.read(build, _access(options))
-    before = _present(build, read_all(build.tags, _access(options)))
+    access = Access.of(
+        timeout=options["registry_timeout"],
+        insecure_registries=options["insecure_registries"],
+        ca_path=options["ca_path"],
+    )
+    inputs = _inputs.read(build, access)
+    before = _present(build, read_all(build.tags, access.renewed()))
     reasons = _reasons(build, inputs, before)
     stale = bool(reasons)
     if options["rebuild"] == "always":
@@ -62,7 +67,7 @@ def pushed(build: Build, docker: Docker, options: Mapping[str, Any], *, check_mo
     changed = stale
     if reasons and not check_mode:
         built = run(build, docker, inputs.digest)
-        after = _present(build, read_all(build.tags, _access(options)))
+        after = _present(build, read_all(build.tags, access.renewed()))
         _prove(build, built, after)
         changed = any(runnable(after[tag]) != runnable(before[tag]) for tag in after)
         result.update(log=list(built.log), metadata=dict(built.metadata))
@@ -130,15 +135,6 @@ def runnable(image: Image | None) -> dict[str, str]:
             del content["annotations"]
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     return {entry.platform: f"sha256:{digest}" for entry in image.platforms}
-
-
-def _access(options: Mapping[str, Any]) -> Access:
-    """Return a new access: each time that a registry is asked has a deadline of its own."""
-    return Access.of(
-        timeout=options["registry_timeout"],
-        insecure_registries=options["insecure_registries"],
-        ca_path=options["ca_path"],
-    )
 
 
 def _present(build: Build, answers: Sequence[Image | Problem]) -> dict[str, Image | None]:

@@ -42,20 +42,23 @@ class Inputs:
 
 
 def read(build: Build, access: Access) -> Inputs:
-    """Return the build's inputs: the context is read, and each base image is asked for its digest, once."""
+    """Return the build's inputs: the context is read, and each base image is asked for its digest, once.
+
+    A large context may take longer than a registry may: each question to the network has its own deadline.
+    """
     if build.is_local:
         dockerfile = _read_text(build.file)
         context = digest_tree(build.context, read_ignore(build.context, build.file)).digest
     else:
         try:
-            context, dockerfile = _git(build.context, build.file, access.deadline)
+            context, dockerfile = _git(build.context, build.file, access.renewed().deadline)
         except Problem as problem:
             return Inputs("", (str(problem),), {})
     arguments = {name: str(value) for name, value in build.options["build_args"].items()}
     contexts = build.options["build_contexts"]
     needed = needs(dockerfile, arguments, build.platforms, contexts)
-    named, more = _named_contexts(contexts, access.deadline)
-    bases, unread = _bases([*needed.images, *more.images], access)
+    named, more = _named_contexts(contexts, access)
+    bases, unread = _bases([*needed.images, *more.images], access.renewed())
     facts = {
         "format": FORMAT,
         "context": context,
@@ -89,7 +92,7 @@ def _bases(references: Iterable[Reference], access: Access) -> tuple[dict[str, s
     return bases, unread
 
 
-def _named_contexts(contexts: Mapping[str, str], deadline: float) -> tuple[dict[str, str], Needs]:
+def _named_contexts(contexts: Mapping[str, str], access: Access) -> tuple[dict[str, str], Needs]:
     """Return what the named contexts hold, and the images and unknowns among them."""
     held: dict[str, str] = {}
     images: list[Reference] = []
@@ -103,7 +106,7 @@ def _named_contexts(contexts: Mapping[str, str], deadline: float) -> tuple[dict[
             held[name] = str(source)
         elif is_url(str(source)):
             try:
-                held[name] = _git(str(source), None, deadline)[0]
+                held[name] = _git(str(source), None, access.renewed().deadline)[0]
             except Problem as problem:
                 unknown.append(str(problem))
         else:

@@ -88,6 +88,7 @@ def _descriptor(entry: Entry) -> dict[str, Any]:
 class Access:
     """How registries are reached, and what was learned about each on the way: shared by the threads of one call."""
 
+    timeout: float
     deadline: float
     insecure: frozenset[str] = frozenset()
     ca_path: str = ""
@@ -104,7 +105,11 @@ class Access:
         if ca_path and not os.access(ca_path, os.R_OK):
             raise Problem(f"{ca_path}, which ca_path names, cannot be read on this host", "copy the certificate there")
         insecure = frozenset(check_registry(registry) for registry in insecure_registries)
-        return cls(time.monotonic() + timeout, insecure, ca_path or "")
+        return cls(timeout, time.monotonic() + timeout, insecure, ca_path or "")
+
+    def renewed(self) -> Access:
+        """Return this access with its whole timeout ahead; what was learned about the registries is shared."""
+        return replace(self, deadline=time.monotonic() + self.timeout)
 
     def is_insecure(self, registry: str) -> bool:
         """Whether the registry may speak HTTP or show any certificate: as for Docker, the loopback's may."""

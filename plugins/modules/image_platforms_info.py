@@ -57,6 +57,8 @@ notes:
     host carries no credentials.
   - E(HTTPS_PROXY), E(HTTP_PROXY) and E(NO_PROXY) are obeyed. Mirrors from Docker's C(daemon.json) are not.
   - Images of Docker's schema 1 (before 2017) are refused.
+seealso:
+  - module: multiarch.drone.buildx_image
 """
 
 EXAMPLES = r"""

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
+import time
 
 import pytest
 
@@ -210,9 +212,6 @@ def test_a_git_repository_is_built_once_for_each_commit(build, context, tmp_path
     git("commit", "-m", "one")
     served = tmp_path / "served"
     subprocess.run(["git", "clone", "--quiet", "--bare", context, served / "app.git"], check=True)
-    import socket
-    import time
-
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -271,3 +270,20 @@ def test_a_registry_that_is_down_and_a_builder_that_is_not_there_change_nothing(
     gone = module("buildx_image", tags=[f"{registry.host}/app:1"], builder="nobody", **arguments)
     assert 'no builder "nobody" found' in gone["msg"]
     assert "multiarch.drone.buildx_builder" in gone["msg"]
+
+
+def test_a_build_that_hangs_is_ended_at_its_time_limit(module, registry, builder, busybox, context):
+    (context / "busybox").write_bytes(busybox)
+    (context / "busybox").chmod(0o755)
+    (context / "Dockerfile").write_text("FROM scratch\nCOPY busybox /bin/sh\nCOPY busybox /bin/sleep\nRUN sleep 60\n")
+    before = time.monotonic()
+    result = module(
+        "buildx_image",
+        context=str(context),
+        tags=[f"{registry.host}/app:1"],
+        push=True,
+        builder=builder,
+        timeout=5,
+    )
+    assert "did not end within 5 s" in result["msg"]
+    assert time.monotonic() - before < 30
