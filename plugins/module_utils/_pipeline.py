@@ -148,8 +148,17 @@ class Pipeline:
     key: str = "buildkit_key"
 
     @classmethod
-    def parse(cls, description: Mapping[str, Any], *, allow_plaintext: bool = False) -> Pipeline:
-        """Return the pipeline of a description; raise a Problem for what Drone or a plugin would swallow silently."""
+    def parse(
+        cls,
+        description: Mapping[str, Any],
+        *,
+        allow_plaintext: bool = False,
+        privileged_images: Iterable[str] = (),
+    ) -> Pipeline:
+        """Return the pipeline of a description; raise a Problem for what Drone or a plugin would swallow silently.
+
+        A step whose image the runners privilege by themselves does not ask for it: that would take trust.
+        """
         given = _check_shape(description, SPEC, "pipeline")
         where = f"pipeline {given['name']}"
         strategy, image = given["strategy"], given.get("image", "")
@@ -168,16 +177,19 @@ class Pipeline:
         builders = given.pop("builders", [])
         platforms = given.pop("platforms", [])
         lists: dict[str, Any] = {name: tuple(given.pop(name, [])) for name in _LISTS}
+        image = given.pop("image", "") or (DOCKER_CLI if strategy == "remote" else plugin.image)
+        privileged = plugin.privileged and strategy != "remote"
+        privileged = privileged and plugins.image_name(image) not in map(plugins.image_name, privileged_images)
         pipeline = cls(
             plugin=plugin,
-            image=given.pop("image", "") or (DOCKER_CLI if strategy == "remote" else plugin.image),
+            image=image,
             tags=_tags(given.pop("tags", []), where),
             platforms=tuple(parse_all(platforms)) if platforms else (),
             build_args=_build_args(given.pop("build_args", {}), where),
             labels=tuple(_pairs(given.pop("labels", {}))),
             provenance=_provenance(given.pop("provenance", None)),
             settings=settings,
-            privileged=given.pop("privileged", plugin.privileged and strategy != "remote"),
+            privileged=given.pop("privileged", privileged),
             builders=tuple(_builder(builder, where) for builder in builders),
             **lists,
             **certificates,

@@ -210,6 +210,12 @@ def credentials_in(mapping: Mapping[str, Any]) -> list[tuple[str, str]]:
     return found
 
 
+def image_name(image: str) -> str:
+    """Return an image as the runner compares it: without tag, digest and Docker Hub's own name."""
+    name = re.sub(r"(:[\w.-]+)?(@.*)?$", "", image, count=1)
+    return re.sub(r"^(index\.)?docker\.io/(library/)?", "", name)
+
+
 def _who_can() -> str:
     names = [name for name, plugin in PLUGINS.items() if plugin.several_platforms and plugin.image]
     return f"plugin {', '.join(names[:-1])} or {names[-1]} builds several; or strategy native, a pipeline for each"

@@ -146,7 +146,24 @@ def repo_repair(call: Call) -> object:
 
 def repo_sign(call: Call) -> object:
     data = decode(call.body, "payload", {"data": str}).get("data", "")
-    return {"data": hmac.new(call.repo.secret.encode(), data.encode(), hashlib.sha256).hexdigest()}
+    signed = hmac.new(call.repo.secret.encode(), digestmod=hashlib.sha256)
+    for document in _documents(data):
+        if not re.search(r"(?m)^kind: *signature *$", document):
+            signed.update(document.encode())
+    return {"data": signed.hexdigest()}
+
+
+def _documents(data: str) -> list[str]:
+    """Return the documents of a .drone.yml as drone-yaml parts them: by lines, and nothing behind `...`."""
+    documents: list[str] = []
+    for line in data.splitlines():
+        if line.startswith("..."):
+            break
+        if line.startswith("---") or not documents:
+            documents.append("")
+        if not line.startswith("---"):
+            documents[-1] += f"{line}\n"
+    return documents
 
 
 def _known_at_host(call: Call, user: User) -> bool:
