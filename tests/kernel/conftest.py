@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-TREE = Path(os.path.abspath(__file__)).parents[2]
 COLLECTIONS = ROOT / "build/collections"
 BINFMT = Path("/proc/sys/fs/binfmt_misc")
 MODULES = "ansible_collections.multiarch.drone.plugins.modules"
@@ -75,7 +75,13 @@ class Host:
             capture_output=True,
             text=True,
             check=check,
-            env={**os.environ, "PYTHONPATH": str(COLLECTIONS), "PYTHONDONTWRITEBYTECODE": "1", **env},
+            env={
+                **os.environ,
+                "PYTHONPATH": str(COLLECTIONS),
+                "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS),
+                "PYTHONDONTWRITEBYTECODE": "1",
+                **env,
+            },
             cwd="/",
         )
 
@@ -175,3 +181,23 @@ def make_host(tmp_path):
 def host(make_host):
     """A Debian 12 with qemu-user-static, whose kernel has no handler yet."""
     return make_host()
+
+
+@pytest.fixture
+def image(tmp_path):
+    """Make images of a Debian release's QEMU, all under one reference, which is removed at the end."""
+    if subprocess.run(["docker", "info"], capture_output=True).returncode:
+        pytest.skip("no Docker here")
+    reference = f"multiarch.test/qemu-{os.getpid()}:{tmp_path.name.lower()[-20:]}"
+    root = tmp_path / "image"
+
+    def make(release):
+        shutil.rmtree(root, ignore_errors=True)
+        (root / "usr/bin").mkdir(parents=True)
+        static = qemu(release) / "usr/bin/qemu-aarch64-static"
+        shutil.copy(static, root / "usr/bin/qemu-aarch64")  # as tonistiigi/binfmt names it
+        subprocess.run(f"tar -C {root} -c . | docker import - {reference}", shell=True, check=True, capture_output=True)
+        return reference
+
+    yield make
+    subprocess.run(["docker", "image", "rm", "--force", reference], capture_output=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 
 import pytest
@@ -406,3 +407,78 @@ def test_bad_input_is_told_before_any_change(host, prepare, options, told):
         assert result.get("failed"), result
         assert told in result["msg"]
     assert host.state() == before
+
+
+def test_a_qemu_of_an_image_is_kept_pinned_and_followed(host, image):
+    docker = {"DOCKER_HOST": f"unix://{host.scratch}/run/docker.sock"}
+    options = {"source": "image", "image": image("bookworm"), "env": docker}
+    result = host.declare("arm64", **options)
+    kept = first(result)["interpreter"]
+    assert kept.startswith("/var/lib/multiarch.drone/qemu/multiarch.test_qemu-")
+    assert result["steps"] == [
+        f"take qemu-aarch64 out of {options['image']}",
+        "register qemu-aarch64",
+        "write /etc/binfmt.d/qemu-aarch64.conf",
+    ]
+    assert first(result)["kernel_version"].startswith("7.2.")
+    image("trixie")  # the tag moves
+    result = host.declare("arm64", **options)
+    assert first(result)["kernel_version"].startswith("10.")
+    assert result["steps"][0] == f"take qemu-aarch64 out of {options['image']}"
+    missing = host.module("binfmt_qemu", platforms=["arm64", "s390x"], **options)
+    assert f"image {options['image']} has no QEMU for linux/s390x" in missing["msg"]
+    # What was taken out stays good without the image, and goes with the handler.
+    subprocess.run(["docker", "image", "rm", "--force", options["image"]], capture_output=True, check=True)
+    assert not host.declare("arm64", **options)["changed"]
+    assert f"remove {kept}" in host.declare("arm64", state="absent", **options)["steps"]
+    assert host.sh("ls /var/lib") == ""
+    containers = subprocess.run(
+        ["docker", "ps", "-aq", "--filter", f"ancestor={options['image']}"], capture_output=True
+    )
+    assert containers.stdout == b""
+
+
+@pytest.mark.parametrize("fault", ["no such image", "a daemon that is down"])
+def test_an_image_that_cannot_be_had_is_told_and_nothing_is_changed(host, image, fault):
+    image("bookworm")  # Docker is there
+    socket = "docker.sock" if fault == "no such image" else "nothing.sock"
+    result = host.module(
+        "binfmt_qemu",
+        platforms=["arm64"],
+        source="image",
+        image="localhost:1/no/such:image",
+        env={"DOCKER_HOST": f"unix://{host.scratch}/run/{socket}"},
+    )
+    assert result["failed"]
+    assert "docker pull" in result["msg"] or "start the daemon" in result["msg"]
+    assert host.handlers() == {}
+
+
+def test_the_role_makes_a_host_of_a_playbook(host, tmp_path):
+    playbook = tmp_path / "site.yml"
+    playbook.write_text(
+        """
+- hosts: localhost
+  gather_facts: false
+  roles:
+    - role: multiarch.drone.qemu
+      vars: {qemu_platforms: [arm64, s390x], qemu_packages: []}
+  tasks:
+    - multiarch.drone.binfmt_qemu_info:
+      register: emulation
+    - ansible.builtin.assert:
+        that: "(emulation.platforms | selectattr('verified', 'true') | map(attribute='platform')) is superset(['linux/arm64', 'linux/s390x'])"
+- hosts: localhost
+  gather_facts: false
+  roles:
+    - role: multiarch.drone.qemu
+      vars: {qemu_platforms: [all], qemu_packages: [], qemu_state: absent}
+"""
+    )
+    play = [f"{os.path.dirname(sys.executable)}/ansible-playbook", "-i", "localhost,", "-c", "local", str(playbook)]
+    play += ["-e", f"ansible_python_interpreter={sys.executable}"]
+    env = {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_HOME": str(tmp_path / "home")}
+    done = host.run(*play, check=False, **env)
+    assert "changed=2" in done.stdout, done.stdout + done.stderr
+    assert "failed=0" in done.stdout
+    assert host.handlers() == {}

@@ -1,0 +1,293 @@
+# SPDX-FileCopyrightText: The multiarch.drone authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+
+import pytest
+from ansible_collections.multiarch.drone.plugins.module_utils import _binfmt, _binfmt_d, _probe, _qemu
+from ansible_collections.multiarch.drone.plugins.module_utils._binfmt import Handler, Kernel
+from ansible_collections.multiarch.drone.plugins.module_utils._elf import program
+from ansible_collections.multiarch.drone.plugins.module_utils._platform import ARCHITECTURES, by_machine
+from ansible_collections.multiarch.drone.plugins.module_utils._probe import Run
+from ansible_collections.multiarch.drone.plugins.modules import binfmt_qemu, binfmt_qemu_info
+
+RECORDED = Path(__file__).parents[2] / "fixtures/binfmt"
+
+
+class Host:
+    """A kernel of one list, and a probe that runs what the list says; its calls are noted."""
+
+    def __init__(self):
+        self.handlers = []  # the newest first
+        self.state = "on"
+        self.writable = True
+        self.calls = []
+        self.broken = set()  # architectures whose programs end badly with whatever interpreter
+        self.refused = set()  # names that the kernel does not take
+        self.stale = set()  # interpreters of which the kernel runs an older one
+
+    def read(self):
+        return Kernel(self.state, tuple(self.handlers), self.writable and self.state in ("on", "off"))
+
+    def register(self, handler):
+        self.calls.append(f"register {handler.name}")
+        if handler.name in self.refused:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        assert handler.name not in [known.name for known in self.handlers], "EEXIST"
+        self.handlers.insert(0, handler)
+        self.stale.discard(handler.interpreter)
+
+    def remove(self, name):
+        if any(handler.name == name for handler in self.handlers):
+            self.calls.append(f"remove {name}")
+        self.handlers = [handler for handler in self.handlers if handler.name != name]
+
+    def enable(self, name, on):
+        self.handlers = [h._replace(enabled=on) if h.name == name else h for h in self.handlers]
+
+    def switch(self, on):
+        self.state = "on" if on else "off"
+
+    def mount(self):
+        self.state = "on"
+
+    def run(self, architecture, look=None, *, unseen=False):
+        answering = self.read().of(architecture)
+        if unseen or not answering or self.state == "off":
+            return Run(None, "Exec format error")
+        if architecture.oci in self.broken:
+            return Run(2)
+        look("/proc/self/exe" if answering[0].interpreter in self.stale else answering[0].interpreter)
+        return Run(3)
+
+
+@pytest.fixture
+def host(tmp_path, monkeypatch):
+    host = Host()
+    for name in ("read", "register", "remove", "enable", "switch", "mount"):
+        monkeypatch.setattr(_binfmt, name, getattr(host, name))
+    monkeypatch.setattr(_binfmt, "load", lambda **_options: setattr(host, "state", "not mounted"))
+    monkeypatch.setattr(_probe, "run", host.run)
+    monkeypatch.setattr(_probe, "by_machine", lambda _uname: by_machine("x86_64"))
+    monkeypatch.setattr(_qemu, "CACHE", str(tmp_path / "qemu.json"))
+    monkeypatch.setattr(_qemu.Programs.__init__, "__defaults__", (str(tmp_path / "qemu.json"),))
+    monkeypatch.setattr(_qemu, "PACKAGED", tuple(f"{tmp_path}{path}" for path in _qemu.PACKAGED))
+    monkeypatch.setattr(_qemu.Programs, "_ask", staticmethod(lambda _path: "10.0.13"))
+    monkeypatch.setattr(_qemu.Programs, "same", lambda _self, one, other: one == other)
+    monkeypatch.setattr(_binfmt_d, "OWN", str(tmp_path / "etc"))
+    monkeypatch.setattr(_binfmt_d, "LOWER", (str(tmp_path / "lib"),))
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    own = program(by_machine(os.uname().machine).arch)
+    for architecture in ARCHITECTURES.values():
+        path = tmp_path / f"usr/libexec/qemu-binfmt/{architecture.qemu}-binfmt-P"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(own)
+        path.chmod(0o755)
+    host.tmp_path = tmp_path
+    host.wrapper = lambda name: str(tmp_path / f"usr/libexec/qemu-binfmt/{ARCHITECTURES[name].qemu}-binfmt-P")
+    return host
+
+
+def known(architecture, interpreter, flags="POCF", **fields):
+    return Handler.for_architecture(ARCHITECTURES[architecture], interpreter, flags)._replace(**fields)
+
+
+def recorded(source):
+    texts = json.loads((RECORDED / f"{source}.json").read_text())
+    return [handler for name, text in texts.items() if (handler := Handler.from_kernel(name, text))]
+
+
+@pytest.fixture
+def declare(run_module, host):
+    """Check mode, run, run again: what they promise to each other is held for every test."""
+
+    def call(*platforms, **options):
+        arguments = {"platforms": list(platforms), **options}
+        predicted = run_module(binfmt_qemu, arguments, check=True)
+        assert host.calls == [], "check mode changed something"
+        result = run_module(binfmt_qemu, arguments)
+        assert predicted.get("steps") == result.get("steps")
+        assert predicted.get("diff") == result.get("diff")
+        if not result.failed:
+            calls = list(host.calls)
+            again = run_module(binfmt_qemu, arguments)
+            assert not again["changed"]
+            assert host.calls == calls
+        return result
+
+    return call
+
+
+@pytest.fixture
+def run(run_module, host):
+    """Run the module once."""
+    return lambda *platforms, **options: run_module(binfmt_qemu, {"platforms": list(platforms), **options})
+
+
+@pytest.mark.parametrize("source", ["debian-12", "debian-13", "tonistiigi"])
+def test_handlers_of_each_source_become_ours_or_stay_for_good(host, declare, source):
+    host.handlers = recorded(source)
+    result = declare("arm64", "arm", "s390x", "ppc64le")
+    assert all(report["flags"] == "POCF" and report["verified"] for report in result["platforms"])
+    # The standing ones answer for a moment longer: the stand-in comes first and goes last.
+    assert host.calls[:4] == [
+        "register qemu-aarch64~multiarch",
+        "remove qemu-aarch64",
+        "register qemu-aarch64",
+        "remove qemu-aarch64~multiarch",
+    ]
+    assert len(host.handlers) == len(recorded(source))
+
+
+@pytest.mark.parametrize(("credentials", "changed"), [(False, False), (True, True)])
+def test_debians_own_handler_is_as_wished_where_credentials_are_not(host, declare, credentials, changed):
+    # As Debian's package registers it, mask and all; its interpreter is in this test's directory.
+    host.handlers = [
+        handler._replace(interpreter=f"{host.tmp_path}{handler.interpreter}") for handler in recorded("debian-13")
+    ]
+    assert declare("s390x", "ppc64le", credentials=credentials, persistent=False)["changed"] is changed
+
+
+def test_exclusive_leaves_python_alone(host, declare):
+    host.handlers = recorded("debian-12")
+    declare("arm64", exclusive=True, persistent=False)
+    assert sorted(handler.name for handler in host.handlers) == ["python3.11", "qemu-aarch64"]
+
+
+def test_a_stale_qemu_is_registered_again(host, declare):
+    host.handlers = [known("arm64", host.wrapper("arm64"))]
+    host.stale = {host.wrapper("arm64")}
+    assert "has other content now" in declare("arm64")["steps"][0]
+
+
+def test_a_failed_registration_leaves_the_old_handler(host, run):
+    old = known("arm64", "/old/qemu-aarch64", "OC")
+    host.handlers = [old]
+    host.broken = {"arm64"}
+    result = run("arm64")
+    assert "swallowed" in result["msg"]
+    assert "nothing was changed" in result["msg"]
+    assert host.handlers == [old]
+    assert "remove qemu-aarch64" not in host.calls
+
+
+def test_what_was_done_is_taken_back_when_a_later_platform_fails(host, run):
+    old = known("arm64", "/old/qemu-aarch64", "OC", enabled=False)
+    host.handlers = [old]
+    host.refused = {"qemu-s390x"}
+    result = run("arm64", "s390x")
+    assert "register qemu-s390x: No space left on device" in result["msg"].replace("[Errno 28] ", "")
+    assert "taken back: register qemu-aarch64 again" in result["msg"]
+    assert host.handlers == [old]
+    assert not (host.tmp_path / "etc").exists()
+
+
+def test_a_file_that_cannot_be_written_takes_the_registration_back(host, run):
+    (host.tmp_path / "etc").write_text("no directory")
+    result = run("arm64")
+    assert result.failed
+    assert "taken back: register qemu-aarch64" in result["msg"]
+    assert host.handlers == []
+
+
+@pytest.mark.parametrize("state", ["on", "off"])
+def test_a_read_only_kernel_is_one_clear_error_before_any_change(host, state, run_module):
+    host.state, host.writable = state, False
+    for check in (True, False):
+        result = run_module(binfmt_qemu, {"platforms": ["arm64"]}, check=check)
+        assert "register cannot be written, and there is to do:" in result["msg"]
+        assert "become: true" in result["msg"]
+    assert host.calls == []
+    assert not (host.tmp_path / "etc").exists()
+
+
+def test_a_read_only_kernel_with_all_that_is_wished_is_fine(host, declare):
+    host.handlers, host.writable = [known("arm64", host.wrapper("arm64"))], False
+    assert not declare("arm64", persistent=False)["changed"]
+
+
+def test_a_user_without_rights_is_told_before_mount_is_tried(host, monkeypatch, run):
+    host.state = "not mounted"
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert "run it as root" in run("arm64")["msg"]
+    assert host.state == "not mounted"
+
+
+def test_a_kernel_whose_module_is_not_loaded_gets_it(host, monkeypatch, run):
+    host.state = "not loaded"
+    asked = []
+    monkeypatch.setattr(
+        _binfmt, "load", lambda *, dry=False: asked.append(dry) or (dry or setattr(host, "state", "not mounted"))
+    )
+    result = run("arm64")
+    assert result["steps"][:2] == ["load the kernel module binfmt_misc", f"mount {_binfmt.ROOT}"]
+    assert asked[-1] is False
+    assert result["platforms"][0]["verified"]
+
+
+def test_without_verify_nothing_is_executed(host, declare, monkeypatch):
+    executed = []
+    monkeypatch.setattr(_probe, "run", lambda architecture, *_unused, **_options: executed.append(architecture))
+    result = declare("arm64", "arm", verify=False)
+    assert executed == []
+    assert [report["verified"] for report in result["platforms"]] == [None, None]
+
+
+def test_absent_executes_nothing_and_needs_no_qemu(host, declare, monkeypatch):
+    host.handlers = [known("arm64", "/gone/qemu"), known("arm64", "/x/qemu-arm64", name="my-arm"), known("arm", "/q")]
+    monkeypatch.setattr(_probe, "run", lambda *_unused, **_options: pytest.fail("executed"))
+    assert declare("arm64", state="absent")["steps"] == ["remove qemu-aarch64", "remove my-arm"]
+    assert [handler.name for handler in host.handlers] == ["qemu-arm"]
+
+
+def test_all_the_missing_qemus_are_named_at_once(host, run):
+    for name in ("arm64", "s390x"):
+        os.unlink(host.wrapper(name))
+    message = run("arm64", "arm", "s390x")["msg"]
+    assert "linux/arm64" in message
+    assert "linux/s390x" in message
+    assert message.count("install the package qemu-user-static") == 1
+
+
+@pytest.mark.parametrize(
+    ("platforms", "told"),
+    [
+        ([], "the list of platforms is empty"),
+        ([""], "the list of platforms is empty"),
+        (["linux/arm9"], "'linux/arm9' is no platform; did you mean"),
+        (["sparc"], "'sparc' is no platform"),
+        (["windows/amd64"], "a platform of windows"),
+        (["linux/arm64/v7"], "is no platform"),
+        (["arm64;rm -rf /"], "is no platform"),
+    ],
+)
+def test_platforms_that_are_none_are_refused(host, platforms, told, run):
+    result = run(*platforms)
+    assert told in result["msg"]
+    assert host.calls == []
+
+
+def test_info_judges_each_handler_by_what_its_interpreter_needs(host, run_module):
+    host.handlers = [
+        known("arm64", host.wrapper("arm64"), "OCF"),
+        known("s390x", host.wrapper("s390x"), "POF"),
+        known("riscv64", host.wrapper("riscv64"), "PO", enabled=False),
+        known("ppc64le", "/usr/bin/other", name="late"),
+        known("ppc64le", host.wrapper("ppc64le")),
+    ]
+    reports = {report["platform"]: report for report in run_module(binfmt_qemu_info, {})["platforms"]}
+    assert len(reports) == len(ARCHITECTURES)
+    assert any("swallows an argument" in problem for problem in reports["linux/arm64"]["problems"])
+    assert reports["linux/s390x"]["problems"] == []  # Debian's choice of no C is a choice
+    assert [problem.partition(":")[0] for problem in reports["linux/riscv64"]["problems"]][:2] == [
+        "qemu-riscv64 is disabled",
+        "qemu-riscv64 has no flag F, so it works neither in containers nor in chroots",
+    ]
+    assert reports["linux/ppc64le"]["name"] == "late"
+    assert reports["linux/mips64"]["problems"] == ["there is no handler qemu-mips64"]
+    assert reports["linux/amd64"]["native"]
