@@ -19,6 +19,7 @@ import re
 import shlex
 import shutil
 import tempfile
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Mapping
 
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
 
     from ._buildx_wish import Wish
     from ._docker import Docker
+
+START_PATIENCE = 5.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -101,17 +104,16 @@ class Change:
         now: Mapping[str, Running] = {}
         if self.contained:
             nodes = self.wish.builder.nodes
-            now = running(self.docker, self.wish.builder, nodes, {node.name: image_of(node) for node in nodes})
+            now = running(self.docker, self.wish.builder, nodes, {node.name: image_of(node) for node in nodes}, raw)
         elif self.options.bootstrap and stored is not None and not self._differs(stored):
-            now = self._answering()
+            now = self._answering(raw or b"")
         return World(raw, stored, now, self.store.current() if self.options.default is not None else "")
 
-    def _answering(self) -> Mapping[str, Running]:
+    def _answering(self, raw: bytes) -> Mapping[str, Running]:
         """Return the nodes that run elsewhere; one that does not answer, after waiting for it, is a Problem, not a change."""
-        now = inspected(self.docker, self.name)
+        now = inspected(self.docker, self.name, raw=raw)
         if any(node.status != RUNNING for node in now.values()):
-            self._inspect_booted(self.wish.builder.nodes, env=None)
-            now = inspected(self.docker, self.name)
+            now = self._booted(self.wish.builder.nodes, raw)
         _check_platforms(self.wish.builder.nodes, now)
         return now
 
@@ -367,17 +369,19 @@ class Change:
                 found = self.docker.run(*daemon_options(node), "volume", "inspect", node.volume, check=False)
                 self.volumes[node.name] = not found.rc
         try:
-            self._inspect_booted(target.nodes, env={"BUILDX_CONFIG": self.staging} if self.staged else None)
+            self._booted(target.nodes, self.staged[0] if self.staged else world.raw or b"")
         except Problem:
             self._stop(target, world)
             raise
 
-    def _inspect_booted(self, nodes: Iterable[Node], env: Mapping[str, str] | None) -> None:
+    def _booted(self, nodes: Iterable[Node], raw: bytes) -> dict[str, Running]:
+        """Have buildx start every node, and return them when each answers and executes what it declares."""
+        if self.driver == "remote":
+            _await(nodes)
         try:
-            now = inspected(self.docker, self.name, "--bootstrap", env=env, timeout=self.options.timeout)
+            now = inspected(self.docker, self.name, "--bootstrap", raw=raw, timeout=self.options.timeout)
         except Problem as problem:
-            dead = [f"{node.name} at {node.endpoint}: {why}" for node in nodes for why in [_refusal(node)] if why]
-            raise Problem("; ".join(["a node does not answer", *dead]), problem.what, **problem.facts) from problem
+            raise Problem("a node does not answer", problem.what, **problem.facts) from problem
         for node in nodes:
             told = now.get(node.name)
             # buildx ends well although a node that it could not even ask is left out.
@@ -388,6 +392,7 @@ class Change:
                     "look at that BuildKit, and at the way to it",
                 )
         _check_platforms(nodes, now)
+        return now
 
     def _stop(self, target: Builder, world: World) -> None:
         """Take back a start: containers that were made for it are removed, those that stood still stand still again."""
@@ -428,8 +433,27 @@ def _check_platforms(nodes: Iterable[Node], now: Mapping[str, Running]) -> None:
             )
 
 
+def _await(nodes: Iterable[Node]) -> None:
+    """Wait a little for daemons that are just starting; a Problem says which of them cannot be reached, and why.
+
+    buildx would wait for 20 seconds, and then only say that it did.
+    """
+    deadline = time.monotonic() + START_PATIENCE
+    for node in nodes:
+        while True:
+            why = _refusal(node)
+            if not why:
+                break
+            if time.monotonic() > deadline:
+                raise Problem(
+                    f"node {node.name} does not answer at {node.endpoint}: {why}",
+                    "start BuildKit there, or mend the address",
+                )
+            time.sleep(0.2)
+
+
 def _refusal(node: Node) -> str:
-    """Return why a connection to an endpoint of the remote driver fails, or "": buildx only says that it waited for it."""
+    """Return why a connection to an endpoint of the remote driver fails, or ""."""
     import socket
 
     scheme, rest = node.endpoint.partition("://")[::2]

@@ -239,7 +239,8 @@ def describe(params: Mapping[str, Any]) -> dict[str, Any]:
             continue
         if builder is None:
             continue
-        found.append(_described(docker, builder, current, params["cache"]))
+        raw = store.read(f"instances/{name}")
+        found.append(_described(docker, builder, raw, current, params["cache"]))
     result: dict[str, Any] = {"changed": False, "builders": found, "orphans": [], "problems": problems}
     if params["orphans"]:
         try:
@@ -249,10 +250,10 @@ def describe(params: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _described(docker: Docker, builder: Builder, current: str, cache: bool) -> dict[str, Any]:
+def _described(docker: Docker, builder: Builder, raw: bytes | None, current: str, cache: bool) -> dict[str, Any]:
     images = {node.name: image_of(node) for node in builder.nodes}
     try:
-        now = running(docker, builder, builder.nodes, images)
+        now = running(docker, builder, builder.nodes, images, raw)
     except Problem as problem:
         now = {node.name: Running("error", error=str(problem)) for node in builder.nodes}
     caches: dict[str, int | None] = {}

@@ -12,10 +12,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import tempfile
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Mapping
 
-from ._buildx import CONFIG_DIR, CONFIG_FILE, Builder, Node, platform_name, read_config
+from ._buildx import CONFIG_DIR, CONFIG_FILE, Builder, Node, Store, platform_name, read_config
 from ._buildx_drivers import size
 from ._platform import Platform
 from ._problem import Problem
@@ -60,11 +61,13 @@ def image_of(node: Node) -> str:
     return node.driver_opts.get("image") or DEFAULT_IMAGE
 
 
-def running(docker: Docker, builder: Builder, nodes: Iterable[Node], images: Mapping[str, str]) -> dict[str, Running]:
-    """Return what runs for each of the nodes; `images` are the declared ones, by node."""
+def running(
+    docker: Docker, builder: Builder, nodes: Iterable[Node], images: Mapping[str, str], raw: bytes | None
+) -> dict[str, Running]:
+    """Return what runs for each of the nodes; `images` are the declared ones, by node, `raw` is the builder's file."""
     if builder.driver == "docker-container":
         return _containers(docker, nodes, images)
-    return inspected(docker, builder.name)
+    return inspected(docker, builder.name, raw=raw)
 
 
 def _containers(docker: Docker, nodes: Iterable[Node], images: Mapping[str, str]) -> dict[str, Running]:
@@ -112,10 +115,19 @@ def _container(inspect: Call, execute: Call) -> Running:
 
 
 def inspected(
-    docker: Docker, name: str, *options: str, env: Mapping[str, str] | None = None, timeout: float = 120
+    docker: Docker, name: str, *options: str, raw: bytes | None = None, timeout: float = 120
 ) -> dict[str, Running]:
-    """Return the nodes of a builder as `docker buildx inspect` tells of them (it has no format for programs)."""
-    output = docker.run("buildx", "inspect", *options, name, env=env, timeout=timeout)
+    """Return the nodes of a builder as `docker buildx inspect` tells of them (it has no format for programs).
+
+    `raw` is the builder's file, from which buildx works on a copy: it would list the declared platforms among those
+    that it found, and nobody could tell which BuildKit really has.
+    """
+    if raw is None:
+        output = docker.run("buildx", "inspect", *options, name, timeout=timeout)
+    else:
+        with tempfile.TemporaryDirectory(prefix="multiarch.drone-") as directory:
+            Store({"BUILDX_CONFIG": directory}).write(f"instances/{name}", _undeclared(raw))
+            output = docker.run("buildx", "inspect", *options, name, env={"BUILDX_CONFIG": directory}, timeout=timeout)
     nodes: dict[str, Running] = {}
     for block in re.split(r"\n\s*\n", output.out.partition("\nNodes:\n")[2]):
         facts = dict(re.findall(r"^([A-Z][A-Za-z ]*):[ \t]+(.*?)\s*$", block, re.MULTILINE))
@@ -132,6 +144,14 @@ def inspected(
     if error:
         raise Problem(f"docker buildx inspect {name}: {error.group(1)}")
     return nodes
+
+
+def _undeclared(raw: bytes) -> bytes:
+    """Return a builder's file without declared platforms; in a cluster they are what buildx starts the daemons with."""
+    builder = json.loads(raw)
+    if builder["Driver"] != "kubernetes":
+        builder["Nodes"] = [{**node, "Platforms": None} for node in builder["Nodes"]]
+    return json.dumps(builder).encode()
 
 
 def _normal(platform: str) -> str:
