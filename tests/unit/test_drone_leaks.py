@@ -1,0 +1,121 @@
+# SPDX-FileCopyrightText: The multiarch.drone authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""No token and no secret value appears anywhere: output at -vvvv, diff, log file, exceptions, temporary files."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ansible_collections.multiarch.drone.tests.standins.drone import DroneServer
+
+ROOT = Path(__file__).resolve().parents[2]
+TOKEN = "leaky-token-0123456789"
+VALUE = "leaky-value-of-a-secret"
+HIDDEN = ("leaky-token", "leaky-value")
+
+
+@pytest.fixture
+def server(monkeypatch):
+    with DroneServer(tokens={"octocat": TOKEN}) as running:
+        yield running
+
+
+@pytest.fixture
+def play(tmp_path, server):
+    """Run tasks with -vvvv --diff, and return what they printed, with all files that they left behind."""
+
+    def run(*tasks, token=TOKEN, environment=(), **variables):
+        file = tmp_path / "given/play.yml"
+        file.parent.mkdir(exist_ok=True)
+        access = {"drone_url": server.url, "drone_token": "{{ token }}"}
+        play = {"hosts": "localhost", "connection": "local", "gather_facts": False, "ignore_errors": True}
+        play["module_defaults"] = {"group/multiarch.drone.drone": access}
+        file.write_text(json.dumps([{**play, "tasks": [{"vars": {}, **task} for task in tasks]}]))
+        given = tmp_path / "given/variables.json"
+        given.write_text(json.dumps({"token": token, **variables}))
+        left = {name: str(tmp_path / "left" / name) for name in ("home", "tmp", "local", "remote")}
+        for folder in left.values():
+            Path(folder).mkdir(parents=True, exist_ok=True)
+        ran = subprocess.run(
+            [Path(sys.executable).parent / "ansible-playbook", "-vvvv", "--diff", "-e", f"@{given}", file],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={
+                **os.environ,
+                "HOME": left["home"],
+                "TMPDIR": left["tmp"],
+                "ANSIBLE_LOCAL_TEMP": left["local"],
+                "ANSIBLE_REMOTE_TEMP": left["remote"],
+                "ANSIBLE_LOG_PATH": str(tmp_path / "left/log"),
+                "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "build/collections"),
+                **dict(environment),
+            },
+        )
+        return ran.stdout + ran.stderr, [path for path in (tmp_path / "left").rglob("*") if path.is_file()]
+
+    return run
+
+
+def leaks(output, files):
+    """Return where a hidden word shows: the line of the output, or the file."""
+    lines = [line for line in output.splitlines() if any(word in line for word in HIDDEN)]
+    return lines + [str(path) for path in files if any(word.encode() in path.read_bytes() for word in HIDDEN)]
+
+
+def module(name, **arguments):
+    return {f"multiarch.drone.{name}": arguments}
+
+
+def test_the_search_finds_what_a_careless_task_prints_and_leaves(play):
+    output, files = play({"ansible.builtin.debug": {"msg": "{{ token }}"}})
+    assert TOKEN in " ".join(leaks(output, files))
+    assert any(leak.endswith("/left/log") for leak in leaks(output, files))
+
+
+def test_nothing_leaks_from_what_works_with_a_token_of_the_play_or_of_the_environment(play, server):
+    output, files = play(
+        module("drone_repo_trust", repos=["octocat/*"], activate=True),
+        module("drone_repo", repos=[{"slug": "octocat/app1", "timeout": 61}]),
+        module("drone_repo_info", drone_url="{{ omit }}", drone_token="{{ omit }}"),
+        environment={"DRONE_SERVER": server.url, "DRONE_TOKEN": TOKEN},
+    )
+    assert "octocat/app1: trust" in output
+    assert "ok=3" in output
+    assert "ignored=0" in output
+    assert leaks(output, files) == []
+
+
+def test_nothing_leaks_from_what_goes_wrong(play, server):
+    # A server that says back what it got, and a redirect with a password; the revoked token asks before them.
+    server.faults.add(path="/api/user", skip=1, status=400, message=f"malformed header: Bearer {TOKEN}")
+    server.faults.add(path="/api/user", skip=1, kind="redirect", location="https://leaky-value@login.example.com/")
+    output, files = play(
+        module("drone_repo_info", drone_token="leaky-token-that-is-revoked"),
+        module("drone_repo_info", drone_token="leaky-token\nof two lines"),
+        module("drone_repo_info", drone_token="leaky-token is none"),
+        module("drone_repo_info"),
+        module("drone_repo_info"),
+    )
+    for words in (
+        "does not know the token",
+        "has a character that no token has",
+        "malformed header",
+        "is not sent there",
+    ):
+        assert words in output
+    assert "ignored=5" in output
+    assert leaks(output, files) == []
+
+
+def test_nothing_leaks_from_a_module_that_crashes(play, server):
+    server.state.repos._rows[0] = None  # the server answers what no Drone does: not at all, or with a 500
+    output, files = play(module("drone_repo_trust", repos=["octocat/*"]))
+    assert "ignored=1" in output
+    assert leaks(output, files) == []
