@@ -123,19 +123,18 @@ unchanged:
 
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
-
+from ..module_utils._arguments import Module
 from ..module_utils._change import serve
 from ..module_utils._drone import OPTIONS, Drone
 from ..module_utils._drone_crons import work
 
 
-def crons(module: AnsibleModule) -> dict[str, Any]:
+def crons(module: Module) -> dict[str, Any]:
     return work(Drone.of(module), module)
 
 
 def main() -> None:
-    module = AnsibleModule(
+    module = Module(
         argument_spec={
             "crons": {
                 "type": "list",

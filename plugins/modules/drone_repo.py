@@ -214,8 +214,7 @@ missing:
 
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
-
+from ..module_utils._arguments import Module
 from ..module_utils._change import serve
 from ..module_utils._drone import OPTIONS, Drone
 from ..module_utils._drone_repos import (
@@ -229,7 +228,7 @@ from ..module_utils._drone_repos import (
 )
 
 
-def work(module: AnsibleModule) -> dict[str, Any]:
+def work(module: Module) -> dict[str, Any]:
     options = module.params
     check_slugs([entry["slug"] for entry in options["repos"]], globs=False)
     wishes = wishes_of(options["repos"], options["settings"] or {}, options["state"], options["forget"])
@@ -244,7 +243,7 @@ def work(module: AnsibleModule) -> dict[str, Any]:
 
 
 def main() -> None:
-    module = AnsibleModule(
+    module = Module(
         argument_spec={
             "repos": {
                 "type": "list",

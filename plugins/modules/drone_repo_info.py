@@ -124,14 +124,13 @@ complete:
 
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
-
+from ..module_utils._arguments import Module
 from ..module_utils._change import serve
 from ..module_utils._drone import OPTIONS, Drone
 from ..module_utils._drone_repos import check_slugs, list_repos, resolve
 
 
-def work(module: AnsibleModule) -> dict[str, Any]:
+def work(module: Module) -> dict[str, Any]:
     options = module.params
     globs = options["glob"]
     if globs is not None:
@@ -153,7 +152,7 @@ def work(module: AnsibleModule) -> dict[str, Any]:
 
 
 def main() -> None:
-    module = AnsibleModule(
+    module = Module(
         argument_spec={
             "glob": {"type": "list", "elements": "str"},
             "trusted": {"type": "bool"},

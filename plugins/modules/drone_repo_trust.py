@@ -127,15 +127,14 @@ missing:
 
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
-
+from ..module_utils._arguments import Module
 from ..module_utils._change import serve
 from ..module_utils._drone import OPTIONS, Drone
 from ..module_utils._drone_repos import change, check_slugs, look_up, plan_of
 from ..module_utils._problem import Problem
 
 
-def work(module: AnsibleModule) -> dict[str, Any]:
+def work(module: Module) -> dict[str, Any]:
     options = module.params
     trusted = options["state"] == "trusted"
     for name in ("exclusive", "activate"):
@@ -155,7 +154,7 @@ def work(module: AnsibleModule) -> dict[str, Any]:
 
 
 def main() -> None:
-    module = AnsibleModule(
+    module = Module(
         argument_spec={
             "repos": {"type": "list", "elements": "str", "required": True},
             "state": {"type": "str", "choices": ["trusted", "untrusted"], "default": "trusted"},

@@ -162,21 +162,20 @@ msg:
 
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
-
+from ..module_utils._arguments import Module
 from ..module_utils._change import serve
 from ..module_utils._drone import OPTIONS, Drone
 from ..module_utils._drone_secrets import work
 from ..module_utils._fingerprints import Fingerprints
 
 
-def secrets(module: AnsibleModule) -> dict[str, Any]:
+def secrets(module: Module) -> dict[str, Any]:
     path = module.params["fingerprints"]
     return work(Drone.of(module), module, Fingerprints(path) if path else None)
 
 
 def main() -> None:
-    module = AnsibleModule(
+    module = Module(
         argument_spec={
             "secrets": {
                 "type": "list",

@@ -102,19 +102,18 @@ unchanged:
 
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
-
+from ..module_utils._arguments import Module
 from ..module_utils._change import serve
 from ..module_utils._drone import OPTIONS, Drone
 from ..module_utils._drone_templates import work
 
 
-def templates(module: AnsibleModule) -> dict[str, Any]:
+def templates(module: Module) -> dict[str, Any]:
     return work(Drone.of(module), module)
 
 
 def main() -> None:
-    module = AnsibleModule(
+    module = Module(
         argument_spec={
             "templates": {
                 "type": "list",

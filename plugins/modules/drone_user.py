@@ -131,19 +131,18 @@ unchanged:
 
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
-
+from ..module_utils._arguments import Module
 from ..module_utils._change import serve
 from ..module_utils._drone import OPTIONS, Drone
 from ..module_utils._drone_users import work
 
 
-def users(module: AnsibleModule) -> dict[str, Any]:
+def users(module: Module) -> dict[str, Any]:
     return work(Drone.of(module), module)
 
 
 def main() -> None:
-    module = AnsibleModule(
+    module = Module(
         argument_spec={
             "users": {
                 "type": "list",

@@ -114,6 +114,43 @@ def test_nothing_leaks_from_what_goes_wrong(play, server):
     assert leaks(output, files) == []
 
 
+def test_nothing_leaks_from_secrets_and_machine_accounts(play, server, tmp_path):
+    secrets = [
+        {"repo": "octocat/app1", "name": "password", "value": VALUE},
+        {"namespace": "octocat", "name": "key", "value": VALUE},
+    ]
+    server.faults.add(method="POST", path="*/secrets", status=400, message=f"cannot store {VALUE}")
+    output, files = play(
+        module("drone_secret", secrets="{{ secrets }}"),  # the server says the value back
+        module("drone_secret", secrets="{{ secrets }}"),
+        module(
+            "drone_secret", secrets="{{ secrets }}", update="changed", fingerprints=str(tmp_path / "left/fingerprints")
+        ),
+        module("drone_secret", secrets="{{ secrets }}", update="always"),
+        module("drone_secret", secrets=[{"repo": "octocat/app1", "name": "a/b", "value": "{{ value }}"}]),
+        module("drone_secret", secrets=["{{ value }}"]),
+        module("drone_user", users=[{"login": "bot", "machine": True, "token": "{{ value }}"}]),
+        {
+            "ansible.builtin.include_role": {"name": "multiarch.drone.drone_repos"},
+            "vars": {
+                "drone_repos_url": server.url,
+                "drone_repos_token": "{{ token }}",
+                "drone_repos_users": [{"login": "deployer", "machine": True}],
+                "drone_repos_secrets": "{{ secrets }}",
+            },
+        },
+        secrets=secrets,
+        value=VALUE,
+    )
+    assert "cannot store" in output
+    assert "octocat/app1" in output
+    assert "ignored=3" in output
+    made = [token for login, token in server.tokens.items() if login == "deployer"]
+    assert made
+    assert leaks(output, files) == []
+    assert made[0] not in output
+
+
 def test_nothing_leaks_from_a_module_that_crashes(play, server):
     server.state.repos._rows[0] = None  # the server answers what no Drone does: not at all, or with a 500
     output, files = play(module("drone_repo_trust", repos=["octocat/*"]))
