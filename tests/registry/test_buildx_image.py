@@ -287,3 +287,17 @@ def test_a_build_that_hangs_is_ended_at_its_time_limit(module, registry, builder
     )
     assert "did not end within 5 s" in result["msg"]
     assert time.monotonic() - before < 30
+
+
+def test_a_platform_that_no_node_executes_is_said_with_what_helps(module, registry, builder, busybox, context):
+    foreign = bytearray(busybox)
+    foreign[18:20] = b"\x34\x12"  # e_machine: a CPU that nobody has built yet
+    (context / "busybox").write_bytes(foreign)
+    (context / "busybox").chmod(0o755)
+    (context / "Dockerfile").write_text("FROM scratch\nCOPY busybox /bin/sh\nRUN true\n")
+    tags = [f"{registry.host}/app:1"]
+    result = module(
+        "buildx_image", context=str(context), tags=tags, platforms=["linux/mips64"], push=True, builder=builder
+    )
+    assert result["failed"]
+    assert "multiarch.drone.binfmt_qemu registers an emulator" in result["msg"]
