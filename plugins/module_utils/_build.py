@@ -161,8 +161,7 @@ def wish(params: Mapping[str, Any]) -> Build:
         tuple(dict.fromkeys(tags)),
         tuple(parse_all(params["platforms"])) if params["platforms"] else (),
         tuple(_secret(number, entry) for number, entry in enumerate(params["secrets"])),
-        # YAML's false arrives as "False".
-        {**params, **{name: _switch(params[name]) for name in ("provenance", "sbom")}},
+        {**params, "provenance": _provenance(params), "sbom": _switch(params["sbom"])},
     )
 
 
@@ -171,7 +170,14 @@ def _text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else "" if value is None else str(value)
 
 
+def _provenance(params: Mapping[str, Any]) -> str:
+    """Return the value of `--provenance`: in an engine nobody reads it, and its times make each image another."""
+    given = _switch(params["provenance"])
+    return given or ("false" if params["load"] and not params["push"] else "")
+
+
 def _switch(text: str | None) -> str:
+    # YAML's false arrives as "False".
     return text.lower() if text and text.lower() in ("true", "false") else text or ""
 
 

@@ -54,7 +54,9 @@ options:
     type: bool
     default: false
   load:
-    description: Load the image into the Docker engine. Engines without the containerd image store take one platform and no provenance.
+    description:
+      - Load the image into the Docker engine. Without O(push), RV(ignore:changed) says whether the engine's image became another.
+      - Engines without the containerd image store take one platform and no provenance.
     type: bool
     default: false
   rebuild:
@@ -115,7 +117,8 @@ options:
     default: []
   provenance:
     description:
-      - Provenance attestation, V(false), V(true), V(mode=max) and so on. Without it, buildx attests the minimum.
+      - Provenance attestation, V(false), V(true), V(mode=max) and so on. Without it, buildx attests the minimum, and nothing where O(load)
+        is set without O(push), since the times in it would make the loaded image another each time.
       - V(false) makes an index without C(unknown/unknown) entries, which some older registries and programs need.
     type: str
   sbom:

@@ -149,6 +149,18 @@ def test_a_url_is_a_repository_where_docker_takes_it_for_one(text, git):
     assert wish(text).context == text
 
 
+@pytest.mark.parametrize(
+    ("options", "provenance"),
+    [
+        ({"load": True}, "false"),
+        ({"load": True, "push": True, "tags": ["a"]}, ""),
+        ({"load": True, "provenance": "mode=max"}, "mode=max"),
+    ],
+)
+def test_an_image_for_the_engine_alone_has_no_provenance_unless_asked_for(context, options, provenance):
+    assert wish(context, **options).options["provenance"] == provenance
+
+
 def test_a_secret_is_not_shown_when_a_build_is_printed(context):
     build = wish(context, secrets=[{"id": "a", "value": "s3cret"}])
     assert "s3cret" not in repr(build.secrets) + " ".join(arguments(build))
