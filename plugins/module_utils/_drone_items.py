@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 
+# Names that a proxy would take for another path: what was to be one item's would reach all of the repository.
+DOTS = ("", ".", "..")
+
 
 @dataclass(frozen=True)
 class Place:
@@ -60,7 +63,7 @@ def check_places(places: Iterable[Place]) -> None:
     """Raise a Problem for what can be no repository and no namespace."""
     check_slugs([place.name for place in places if place.is_repo], globs=False)
     for place in places:
-        if not place.is_repo and (not place.name or place.name != place.name.strip()):
+        if not place.is_repo and (place.name in DOTS or any(character.isspace() for character in place.name)):
             raise Problem(f"{place.name!r} is no namespace", "name the owner of repositories, such as octocat")
 
 
@@ -126,6 +129,10 @@ def _out_of_reach(drone: Drone, missing: Sequence[str]) -> Problem:
 
 def others(world: Iterable[Item], wishes: Mapping[Item, Wish]) -> dict[Item, Wish]:
     """Return the wish that nothing else may be where something is wished."""
+    if not wishes:
+        raise Problem(
+            "exclusive reaches as far as the list does, and the list is empty", "name an item, with state=absent"
+        )
     return {item: Wish({}, absent=True) for item in world if item not in wishes}
 
 

@@ -13,7 +13,21 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, Mapping, Sequence
 
 from ._change import Plan, Step
-from ._drone_items import Item, Place, Row, Wish, change, check_places, create, delete, others, read, update, wishes_of
+from ._drone_items import (
+    DOTS,
+    Item,
+    Place,
+    Row,
+    Wish,
+    change,
+    check_places,
+    create,
+    delete,
+    others,
+    read,
+    update,
+    wishes_of,
+)
 from ._problem import Problem
 
 if TYPE_CHECKING:
@@ -38,7 +52,7 @@ def wishes(entries: Sequence[Row]) -> dict[Item, Wish]:
             )
         if entry["namespace"] and item.place.is_repo:
             raise Problem(f"{item}: {entry['namespace']!r} is no namespace", "it has no slash; or say repo")
-        if not NAME.fullmatch(item.name):
+        if not NAME.fullmatch(item.name) or item.name in DOTS:
             raise Problem(f"{item.name!r} is no name for a secret", "use letters, digits, `_`, `-` and `.`")
         if entry["value"] == "" and entry["state"] == "present":
             raise Problem(f"{item} has an empty value, which Drone refuses", "leave value out to set its flags alone")

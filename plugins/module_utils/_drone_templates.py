@@ -10,7 +10,21 @@ from typing import TYPE_CHECKING, Any, Mapping, Sequence
 
 from ._change import Plan, Step
 from ._drone import Refused
-from ._drone_items import Item, Place, Row, Wish, change, check_places, create, delete, others, read, update, wishes_of
+from ._drone_items import (
+    DOTS,
+    Item,
+    Place,
+    Row,
+    Wish,
+    change,
+    check_places,
+    create,
+    delete,
+    others,
+    read,
+    update,
+    wishes_of,
+)
 from ._problem import Problem
 
 if TYPE_CHECKING:
@@ -28,7 +42,7 @@ def wishes(entries: Sequence[Row]) -> dict[Item, Wish]:
         name = f"{entry['namespace']} {entry['name']}"
         if "/" in entry["namespace"]:
             raise Problem(f"{entry['namespace']!r} is no namespace", "templates belong to the part before the slash")
-        if not entry["name"] or "/" in entry["name"]:
+        if entry["name"] in DOTS or "/" in entry["name"]:
             raise Problem(f"{entry['name']!r} is no name for a template", "name a file, such as images.yaml")
         if entry["state"] == "absent":
             continue

@@ -75,7 +75,7 @@ class Fingerprints:
     def _of(self, name: str, value: str) -> str:
         key = self._keys.get(value)
         if key is None:  # the same value in a thousand repositories costs once
-            key = self._keys[value] = hashlib.scrypt(value.encode(), salt=self._salt, **SCRYPT)
+            key = self._keys[value] = hashlib.scrypt(value.encode("utf-8", "surrogatepass"), salt=self._salt, **SCRYPT)
         import hmac
 
         return hmac.new(key, name.encode(), "sha256").hexdigest()

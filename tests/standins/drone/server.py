@@ -33,6 +33,12 @@ class Seen:
     path: str  # with its query
     body: Any
     status: int
+    began: float = 0.0  # on time.monotonic's clock
+    ended: float = 0.0
+
+    def overlaps(self, other: Seen) -> bool:
+        """Tell whether both were on their way at a time."""
+        return self.began < other.ended and other.began < self.ended
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
@@ -149,13 +155,13 @@ class DroneServer:
         seconds = pace.read if method == "GET" else 0.0
         return (content if isinstance(content, Answer) else Answer(200, content)), seconds
 
-    def note(self, token: str, method: str, target: str, body: bytes, status: int) -> None:
+    def note(self, token: str, method: str, target: str, body: bytes, status: int, began: float) -> None:
         user = self.state.by_token(token) if token else None
         try:
             content = json.loads(body) if body else None
         except ValueError:
             content = body.decode("utf-8", "replace")
-        self._seen.append(Seen(user.login if user else "", method, target, content, status))
+        self._seen.append(Seen(user.login if user else "", method, target, content, status, began, time.monotonic()))
 
     def control(self, method: str, target: str, body: bytes) -> Answer:
         """Answer /_standin: the switches for those who cannot call Python. POST faults, GET requests."""
@@ -190,7 +196,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def handle_any(self) -> None:
         drone = self.server.drone
-        started = time.perf_counter()
+        started = time.monotonic()
         length = int(self.headers.get("Content-Length") or 0)
         body = self.rfile.read(length) if length else b""
         if self.path.startswith("/_standin/"):
@@ -207,8 +213,8 @@ class _Handler(BaseHTTPRequestHandler):
         if fault and fault.kind in ("status", "html", "redirect"):
             answer = _broken(fault)
         cut = fault is not None and fault.kind in ("cut", "half")
-        drone.note(token, self.command, self.path, body, 0 if cut else answer.status)
-        left = seconds - (time.perf_counter() - started)
+        drone.note(token, self.command, self.path, body, 0 if cut else answer.status, started)
+        left = seconds - (time.monotonic() - started)
         if left > 0:
             time.sleep(left)
         if fault and cut:

@@ -11,7 +11,7 @@ import pytest
 from ansible_collections.multiarch.drone.plugins.module_utils._fingerprints import Fingerprints
 from ansible_collections.multiarch.drone.plugins.module_utils._problem import Problem
 from ansible_collections.multiarch.drone.plugins.modules import drone_secret
-from ansible_collections.multiarch.drone.tests.standins.drone import DroneServer
+from ansible_collections.multiarch.drone.tests.standins.drone import DroneServer, Pace
 
 VALUE = "hunter2-very-secret"
 APP = "octocat/app1"
@@ -236,6 +236,8 @@ def test_no_value_is_ever_told(drone, server, tmp_path, capsys):
         (secret("bad/name"), "'bad/name' is no name for a secret; use letters, digits"),
         (secret("no spaces"), "'no spaces' is no name for a secret"),
         (secret(""), "'' is no name for a secret"),
+        (secret(".."), "'..' is no name for a secret"),
+        ({"namespace": "..", "name": "x", "value": VALUE}, "'..' is no namespace"),
         (secret(value=""), "octocat/app1 password has an empty value, which Drone refuses"),
         (secret(repo="octocat"), "'octocat' is no repository; write repo as namespace/name, or say namespace"),
         (secret(repo="a/b/c"), "no repository's slug: 'a/b/c'"),
@@ -265,6 +267,16 @@ def test_two_entries_that_agree_are_one(drone, server):
 def test_a_secret_cannot_be_present_and_absent(drone, server):
     result = drone(drone_secret, {"secrets": [secret(), secret(value=None, state="absent")]})
     assert "octocat/app1 password has two entries that disagree about state" in result["msg"]
+
+
+def test_an_exclusive_list_that_names_nothing_is_refused(drone):
+    assert "the list is empty" in drone(drone_secret, {"secrets": [], "exclusive": True})["msg"]
+
+
+def test_a_value_that_is_no_text_is_fingerprinted_too(tmp_path):
+    prints = Fingerprints(str(tmp_path / "prints"))
+    prints.note("a", "\udce9")
+    assert prints.matches("a", "\udce9")
 
 
 def test_fingerprints_are_demanded_where_they_are_needed(drone):
@@ -330,8 +342,10 @@ def test_a_name_that_the_database_takes_for_another_is_explained(drone, server):
 
 
 def test_never_two_changes_of_one_repository_at_a_time(drone, server):
+    server.state.pace = Pace(write=0.005)
     wanted = [secret(f"s{number}", repo=repo) for repo in (APP, "octocat/app2") for number in range(5)]
     drone(drone_secret, {"secrets": wanted, "connections": 4})
-    places = [seen.path.split("/")[4] for seen in server.requests if seen.method == "POST"]
-    # They take turns, so that neither waits for all of the other's.
-    assert len(set(places[:3])) == 2
+    made = [seen for seen in server.requests if seen.method == "POST"]
+    together = [{one.path, other.path} for one in made for other in made if one is not other and one.overlaps(other)]
+    assert together
+    assert all(len(paths) == 2 for paths in together)
