@@ -260,13 +260,35 @@ def alone() -> Iterator[None]:
     try:
         status = os.open(os.path.join(ROOT, "status"), os.O_RDONLY)
     except OSError:
-        yield
+        with _alone_unmounted():
+            yield
         return
     try:
         fcntl.flock(status, fcntl.LOCK_EX)
         yield
     finally:
         os.close(status)
+
+
+@contextmanager
+def _alone_unmounted() -> Iterator[None]:
+    """Take the same lock where binfmt_misc is not mounted yet: by a process with a mount that nobody else sees.
+
+    Hosts that are provisioned side by side for the first time all begin so.
+    """
+    script = 'mount -t binfmt_misc binfmt_misc "$0" && exec 9<"$0/status" && flock 9 && echo locked && exec cat'
+    command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, ROOT]
+    try:
+        holder = subprocess.Popen(  # pylint: disable=ansible-bad-function
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+    except OSError:
+        yield
+        return
+    with holder:  # which closes the pipes: `cat` ends, and the lock with it
+        if holder.stdout is not None:
+            holder.stdout.readline()  # nothing where there is no binfmt_misc to lock: loading it is still to come
+        yield
 
 
 def _write(name: str, text: str) -> None:

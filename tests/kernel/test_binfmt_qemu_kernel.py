@@ -17,6 +17,7 @@ from ansible_collections.multiarch.drone.plugins.module_utils._platform import A
 pytestmark = pytest.mark.kernel
 
 ARM64 = "7f454c460201010000000000000000000200b700", "ffffffffffffff00fffffffffffffffffeffffff"
+BINFMT = "/proc/sys/fs/binfmt_misc"
 WRAPPER = "/usr/libexec/qemu-binfmt/aarch64-binfmt-P"
 PLAIN = "/usr/bin/qemu-aarch64-static"
 FOREIGN = [name for name in ARCHITECTURES if name not in ("amd64", "386", by_machine(os.uname().machine).architecture)]
@@ -212,17 +213,22 @@ def test_a_second_host_of_the_kernel_takes_no_handlers_from_the_first(host):
     assert first(result)["verified"]
 
 
-def test_two_hosts_at_once_agree_on_one_handler(host):
+@pytest.mark.parametrize("mounted", [True, False])
+def test_hosts_at_once_agree_on_one_handler(host, mounted):
+    # Each in a mount namespace of its own, as containers are; what differs is whether binfmt_misc is mounted there yet.
+    enter = ["unshare", "--mount", "bash", "-euc", ("" if mounted else f"umount {BINFMT}; ") + 'exec "$@"', "host"]
     script = "import json,subprocess,sys; " + (
-        "p=[subprocess.Popen([sys.executable,'-m',sys.argv[1]],stdin=-1,stdout=-1) for i in range(4)]; "
-        "[q.stdin.write(sys.argv[2].encode()) and q.stdin.close() for q in p]; "
+        "p=[subprocess.Popen(sys.argv[2:],stdin=-1,stdout=-1) for i in range(4)]; "
+        "[q.stdin.write(sys.argv[1].encode()) and q.stdin.close() for q in p]; "
         "print(json.dumps([json.loads(q.stdout.read()) for q in p]))"
     )
     arguments = json.dumps({"ANSIBLE_MODULE_ARGS": {"platforms": ["arm64", "arm", "s390x"], "persistent": False}})
     module = "ansible_collections.multiarch.drone.plugins.modules.binfmt_qemu"
-    results = json.loads(host.run(sys.executable, "-c", script, module, arguments).stdout)
+    ran = host.run(sys.executable, "-c", script, arguments, *enter, sys.executable, "-m", module)
+    results = json.loads(ran.stdout)
     assert [result.get("msg") for result in results] == [None] * 4
-    assert sorted(result["changed"] for result in results) == [False] * 3 + [True]
+    registered = [any(step.startswith("register") for step in result["steps"]) for result in results]
+    assert sorted(registered) == [False] * 3 + [True]
     assert all(report["verified"] for result in results for report in result["platforms"])
 
 

@@ -35,7 +35,10 @@ def test_what_somebody_else_wrote_into_daemon_json_is_still_there(host):
 
 
 def test_a_build_runs_commands_of_a_foreign_platform_with_no_image_pulled_from_anywhere(host):
-    host.run_expect([0], "mkdir -p /srv/probe && cp /usr/bin/dpkg /srv/probe/ && cp /usr/sbin/docker-registry /srv/probe/ 2>/dev/null; true")
+    host.run_expect(
+        [0],
+        "mkdir -p /srv/probe && cp /usr/bin/dpkg /srv/probe/ && cp /usr/sbin/docker-registry /srv/probe/ 2>/dev/null; true",
+    )
     host.run_expect([0], "printf 'FROM scratch\\nCOPY dpkg /dpkg\\n' >/srv/probe/Dockerfile")
     build = host.run("docker buildx build --platform linux/amd64,linux/arm64,linux/s390x -t probe /srv/probe")
     assert build.rc == 0, build.stderr
