@@ -210,8 +210,8 @@ class Branch:
             raise
         return branch
 
-    def commit(self, path: str, content: bytes, message: str) -> str:
-        """Put a file's content on top of the branch, in our clone; return the commit."""
+    def commit(self, path: str, content: bytes | None, message: str) -> str:
+        """Put a file's content, None to remove it, on top of the branch, in our clone; return the commit."""
         if not self.directory:
             self._clone()
         self.name = self.name or self._default()
@@ -226,8 +226,10 @@ class Branch:
         text = message.encode()
         begin = f"commit {ref}\ncommitter {self.remote.login.author} now\ndata {len(text)}\n".encode()
         parent = f"\nfrom {self.head}\n" if self.head else "\n"
-        file = f"M {mode} inline {_quoted(path)}\ndata {len(content)}\n"
-        stream = b"".join((begin, text, parent.encode(), file.encode(), content, b"\n"))
+        file = f"D {_quoted(path)}\n"
+        if content is not None:
+            file = f"M {mode} inline {_quoted(path)}\ndata {len(content)}\n"
+        stream = b"".join((begin, text, parent.encode(), file.encode(), content or b"", b"\n"))
         self._git("fast-import", "--quiet", "--date-format=now", "--force", stdin=stream)
         return self._git("rev-parse", ref).decode().strip()
 

@@ -13,6 +13,7 @@ import os
 import posixpath
 import random
 import re
+import tempfile
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Iterable, Mapping
@@ -26,7 +27,7 @@ from ._pipeline_strategies import check_cross, documents
 from ._platform import Platform, parse_all
 from ._problem import Problem
 from ._yaml_dump import dump_all
-from ._yaml_patch import left_as_is, put, read
+from ._yaml_patch import left_as_is, put, read, take
 
 if TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
@@ -37,10 +38,11 @@ ATTEMPTS = 8
 
 @dataclass
 class Wish:
-    """What a file shall hold, and what is looked at before."""
+    """What a file shall hold, or with `absent` no longer, and what is looked at before."""
 
     pipeline: Pipeline
     scope: str
+    absent: bool
     path: str  # of the file, below its root
     platforms: frozenset[Platform] | None = None  # what the hosts build; None: not known
     server: Server | None = None
@@ -54,7 +56,7 @@ class Wish:
     @property
     def paths(self) -> list[str]:
         """The files that it must see: the configuration, and for strategy cross the Dockerfile."""
-        return [self.path, self.dockerfile] if self.pipeline.strategy == "cross" else [self.path]
+        return [self.path, self.dockerfile] if self.pipeline.strategy == "cross" and not self.absent else [self.path]
 
     @property
     def dockerfile(self) -> str:
@@ -66,6 +68,9 @@ class Wish:
         """Return the file's text as it is and as it shall be; raise a Problem where a check fails."""
         before = decoded(files.get(self.path) or b"", f"{where}: {self.path}")
         pipeline, here = self.pipeline, f"{where}: {self.path}"
+        if self.absent:
+            after = take(before, self.documents, scope=self.scope, step=pipeline.step, where=here)
+            return before, self._signed(before, after, here)
         if pipeline.strategy == "cross":
             dockerfile = files.get(self.dockerfile)
             if dockerfile is None:
@@ -89,14 +94,20 @@ class Wish:
         """Return the text with its signature, once the server was asked for trust and secrets."""
         if self.server is None or not self.slug:
             self.skipped.update(("trust", "secrets"))
-            if after != before and any(document.kind == "signature" for document in read(after, here)):
-                self.skipped.add("signature")
-                self.warnings.add(f"{here}: its signature is not renewed, for drone_url is not set")
-            return after
-        self.server.check_trust(self.slug, self.documents)
-        if after != before and not self.server.check_secrets(self.slug, self.documents, after):
-            self.skipped.add("secrets")
-        return self.server.signed(self.slug, after)
+        else:
+            self.server.check_trust(self.slug, self.documents)
+            if after != before and not self.server.check_secrets(self.slug, self.documents, after):
+                self.skipped.add("secrets")
+        return self._signed(before, after, here)
+
+    def _signed(self, before: str, after: str, here: str) -> str:
+        """Return the text with the signature that a protected repository wants, as far as the server is known."""
+        if self.server is not None and self.slug:
+            return self.server.signed(self.slug, after) if after else after
+        if after != before and any(document.kind == "signature" for document in read(after, here)):
+            self.skipped.add("signature")
+            self.warnings.add(f"{here}: its signature is not renewed, for drone_url is not set")
+        return after
 
 
 @dataclass
@@ -124,7 +135,8 @@ class Target:
         if before == after:
             self.close()
             return Plan({"text": before}, {"text": after})
-        summary = f"commit {self.wish.path} to {self.branch or 'the default branch'}"
+        verb = "commit" if after else "commit the removal of"
+        summary = f"{verb} {self.wish.path} to {self.branch or 'the default branch'}"
         return Plan({"text": before}, {"text": after}, [Step(summary, self.deploy)])
 
     def deploy(self) -> None:
@@ -136,7 +148,7 @@ class Target:
                 before, after = self.wish.text(found.files, str(self.remote))
                 if before == after:
                     return
-                commit = found.commit(self.wish.path, after.encode(), self.message)
+                commit = found.commit(self.wish.path, after.encode() if after else None, self.message)
                 found.push(commit)
                 self.told.update(commit=commit, branch=found.name)
                 return
@@ -180,8 +192,9 @@ def _to_directory(module: AnsibleModule, server: Server | None) -> dict[str, Any
     target = os.path.realpath(os.path.join(root, wish.path))
 
     def write() -> None:
-        import tempfile
-
+        if not after:
+            os.remove(target)
+            return
         os.makedirs(os.path.dirname(target), exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=os.path.dirname(target), prefix=".drone-")
         with os.fdopen(handle, "wb") as stream:
@@ -192,7 +205,7 @@ def _to_directory(module: AnsibleModule, server: Server | None) -> dict[str, Any
             os.chmod(temporary, 0o666 & ~umask)
         module.atomic_move(temporary, target)
 
-    steps = [Step(f"write {wish.path}", write)] if before != after else []
+    steps = [Step(f"{'write' if after else 'remove'} {wish.path}", write)] if before != after else []
     plan = Plan({"text": before}, {"text": after}, steps)
     result = carry_out(
         plan,
@@ -330,7 +343,7 @@ def _to_template(module: AnsibleModule, server: Server | None) -> dict[str, Any]
     elif wish.pipeline.strategy != "remote":
         check_hosts(wish.pipeline, wish.platforms)
     drone = server.drone
-    after = dump_all(wish.documents)
+    after = None if wish.absent else dump_all(wish.documents)
 
     def find() -> dict[str, Any]:
         row = drone.find(route("templates", namespace, name))
@@ -353,13 +366,17 @@ def _to_template(module: AnsibleModule, server: Server | None) -> dict[str, Any]
     def change() -> None:
         drone.patch(route("templates", namespace, name), {"data": after}, look=lambda: None)
 
+    def remove() -> None:
+        drone.delete(route("templates", namespace, name), look=lambda: None if find()["text"] is not None else True)
+
     steps = []
     if before["text"] != after:
         verb, how = ("create", make) if before["text"] is None else ("change", change)
+        verb, how = ("delete", remove) if after is None else (verb, how)
         steps = [Step(f"{verb} template {namespace}/{name}", how)]
     result = carry_out(Plan(before, {"text": after}, steps), check_mode=module.check_mode, reread=find)
     diffs = {f"template {namespace}/{name}": result["diff"]} if steps else {}
-    return _told(module, {**result, "text": after}, [wish], diffs)
+    return _told(module, {**result, "text": after or ""}, [wish], diffs)
 
 
 # What they share
@@ -390,6 +407,7 @@ def _wish(module: AnsibleModule, server: Server | None, entry: Mapping[str, Any]
     return Wish(
         pipeline,
         options["scope"],
+        options["state"] == "absent",
         path,
         None if platforms is None else frozenset(parse_all(platforms)),
         server,

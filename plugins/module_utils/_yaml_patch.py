@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any, Iterable, Iterator, Mapping
+from typing import Any, Callable, Collection, Iterable, Iterator, Mapping
 
 from ._problem import Problem
 from ._yaml_dump import dump, dump_all, library, plain
@@ -68,23 +68,50 @@ def put(text: str, wish: Iterable[Mapping[str, Any]], *, scope: str, step: str, 
     documents = [plain(document) for document in wish]
     if not text.strip("\ufeff \t\r\n"):
         return dump_all(documents)
-    before = read(text, where)
+    before = values(text, where)
+    if _expected(before, documents, scope=scope, step=step) == list(map(_named, before)):
+        return text
     for document in documents:
-        text = _put_one(text, document, scope=scope, step=step, where=where)
-    _prove(text, before, documents, scope=scope, step=step, where=where)
+        text = _still_yaml(_put_one(text, document, scope=scope, step=step, where=where), where)
+    _prove(text, _expected(before, documents, scope=scope, step=step), where)
+    return text
+
+
+def take(text: str, wish: Iterable[Mapping[str, Any]], *, scope: str, step: str, where: str) -> str:
+    """Return the text without these documents, or where `scope` is "step" without the named step of each.
+
+    A pipeline without steps is none: with its last step it goes. Where no more than a signature is left, the text is empty.
+    """
+    names = {document["name"] for document in wish}
+    before = values(text, where)
+    left = [one for one in (_without(value, names, scope, step) for value in before) if one is not None]
+    if not any(isinstance(value, dict) and value.get("kind") != "signature" for value in left):
+        return ""
+    while True:
+        found = read(text, where)
+        here = next((one for one in found if _without(one.value, names, scope, step) != _named(one.value)), None)
+        if here is None:
+            break
+        if _without(here.value, names, scope, step) is None:
+            behind = found[found.index(here) + 1 :]
+            text = text[: here.start] + (
+                text[behind[0].start :] if behind else text[here.end if here.ended else len(text) :]
+            )
+        else:
+            text = _take_step(text, here, step, where)
+        _still_yaml(text, where)
+    _prove(text, list(map(_named, left)), where)
     return text
 
 
 def left_as_is(text: str, wish: Iterable[Mapping[str, Any]], where: str) -> list[str]:
     """Return what scope "step" does not touch and the wish has otherwise: "trigger of pipeline default", …"""
-    there = {document.name: document.value for document in read(text, where) if document.kind == "pipeline"}
+    there = {value["name"]: value for value in map(_named, values(text, where)) if _is_pipeline(value)}
     return [
         f"{key} of pipeline {document['name']}"
         for document in map(plain, wish)
         for key, value in document.items()
-        if key != "steps"
-        and document["name"] in there
-        and {"name": "default", **there[document["name"]]}.get(key) != value
+        if key != "steps" and document["name"] in there and there[document["name"]].get(key) != value
     ]
 
 
@@ -101,12 +128,25 @@ def sign(text: str, hmac: str, where: str) -> str:
     return _add_document(text, {"kind": "signature", "hmac": hmac}, where)
 
 
+def values(text: str, where: str) -> list[Any]:
+    """Return the values of a text's documents; raise a Problem that names the line where it is no YAML."""
+    loaded: list[Any] = _parsed(where, lambda yaml: list(yaml.load_all(text, Loader=_lenient())))
+    return loaded
+
+
 def read(text: str, where: str) -> list[Document]:
-    """Return the documents of a text; raise a Problem that names the line where it is no YAML."""
+    """Return the documents of a text, with where they are: ten times slower than `values`, and only for a change."""
+    loaded = values(text, where)
+    found: list[Document] = _parsed(where, lambda yaml: list(_documents(text)))
+    for document, value in zip(found, loaded):
+        document.value = value
+    return found
+
+
+def _parsed(where: str, parse: Callable[[Any], Any]) -> Any:
     yaml = library()
     try:
-        values = list(yaml.load_all(text, Loader=_lenient()))
-        found = list(_documents(text))
+        return parse(yaml)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
@@ -114,9 +154,6 @@ def read(text: str, where: str) -> list[Document]:
         raise Problem(f"{where}{line}: this is no YAML: {reason}", "mend the file; it was left alone") from error
     except RecursionError as error:
         raise Problem(f"{where} is nested too deeply", "mend the file; it was left alone") from error
-    for document, value in zip(found, values):
-        document.value = value
-    return found
 
 
 # Where things are
@@ -198,7 +235,7 @@ def _put_one(text: str, wish: dict[str, Any], *, scope: str, step: str, where: s
     document = found[0]
     if scope == "step":
         return _put_step(text, document, next(one for one in wish["steps"] if one.get("name") == step), where)
-    if {"name": "default", **document.value} == wish:
+    if _named(document.value) == wish:
         return text
     return _replace_root(text, document.root, dump(wish))
 
@@ -337,43 +374,96 @@ def _newline(text: str) -> str:
     return "\r\n" if text.count("\r\n") * 2 > text.count("\n") else "\n"
 
 
-def _prove(text: str, before: list[Document], wish: list[dict[str, Any]], *, scope: str, step: str, where: str) -> None:
-    """Raise a Problem unless the new text means what was meant: the wish in the touched part, all else as before."""
-    try:
-        after = read(text, where)
-    except Problem as problem:
-        raise _unsafe(where, problem.what) from problem
+def _take_step(text: str, document: Document, step: str, where: str) -> str:
+    """Return the text without a step that is not the pipeline's only one."""
+    steps = document.root.get("steps")
+    if steps is None or steps.kind != "sequence":
+        raise _unsafe(where, "its steps are no list of their own")
+    index = next(
+        i for i, one in enumerate(document.value["steps"]) if isinstance(one, dict) and one.get("name") == step
+    )
+    entry = steps.children[index]
+    if steps.flow:  # with the comma before it, or behind it where it is the first
+        if index:
+            return text[: steps.children[index - 1].end] + text[entry.end :]
+        return text[: entry.start] + text[steps.children[1].start :]
+    dash = _dash(text, steps, index)
+    begin = text.rfind("\n", 0, dash) + 1
+    if not text[begin:dash].strip():
+        end = _line_end(text, entry.end)
+        behind = re.match(r"\r?\n|\r", text[end:])
+        return text[:begin] + text[end + (behind.end() if behind else 0) :]
+    raise _unsafe(where, "the step shares its line")
+
+
+def _without(value: Any, names: Collection[str], scope: str, step: str) -> Any:
+    """Return what is left of a document; None where nothing is."""
+    value = _named(value)
+    if not _is_pipeline(value) or value["name"] not in names:
+        return value
+    if scope == "pipeline":
+        return None
+    steps = value.get("steps")
+    if not isinstance(steps, list):
+        return value
+    left = [one for one in steps if not (isinstance(one, dict) and one.get("name") == step)]
+    if len(left) == len(steps):
+        return value
+    return {**value, "steps": left} if left else None
+
+
+def _expected(before: list[Any], wish: list[dict[str, Any]], *, scope: str, step: str) -> list[Any]:
+    """Return the values that a text has once the wish is in it: the wished part new, all else as it was."""
     wished = {document["name"]: document for document in wish}
     expected = []
-    for document in before:
-        value = document.value
-        if document.kind == "pipeline" and document.name in wished:
-            new = wished.pop(document.name)
+    for value in map(_named, before):
+        if _is_pipeline(value) and value["name"] in wished:
+            new = wished.pop(value["name"])
             value = (
                 new if scope == "pipeline" else _with_step(value, next(s for s in new["steps"] if s["name"] == step))
             )
         expected.append(value)
-    left = [_comparable(document.value) for document in after]
-    for value in [*expected, *wished.values()]:
-        if _comparable(value) not in left:
+    return [*expected, *wished.values()]
+
+
+def _prove(text: str, expected: list[Any], where: str) -> None:
+    """Raise a Problem unless the new text means what was meant, in whatever order."""
+    left = list(map(_named, values(text, where)))
+    for value in expected:
+        if value not in left:
             raise _unsafe(where, "another part of it would change its meaning")
-        left.remove(_comparable(value))
+        left.remove(value)
     if left:
         raise _unsafe(where, "it would hold more than meant")
 
 
-def _comparable(value: Any) -> Any:
-    return {"name": "default", **value} if isinstance(value, dict) and value.get("kind") == "pipeline" else value
+def _still_yaml(text: str, where: str) -> str:
+    """Return a changed text; raise a Problem where the change broke it."""
+    try:
+        values(text, where)
+    except Problem as problem:
+        raise _unsafe(where, problem.what) from problem
+    return text
+
+
+def _is_pipeline(value: Any) -> bool:
+    return isinstance(value, dict) and value.get("kind") == "pipeline"
+
+
+def _named(value: Any) -> Any:
+    """Return a document with the name that Drone gives a pipeline without one."""
+    return {**value, "name": str(value.get("name") or "default")} if _is_pipeline(value) else value
 
 
 def _with_step(value: dict[str, Any], step: dict[str, Any]) -> dict[str, Any]:
-    steps = list(value.get("steps") or [])
+    steps = value.get("steps")
+    if not isinstance(steps, list):
+        return {**value, "steps": [step]}
     names = [one.get("name") if isinstance(one, dict) else None for one in steps]
     if step["name"] in names:
-        steps[names.index(step["name"])] = step
-    else:
-        steps.append(step)
-    return {**value, "steps": steps}
+        at = names.index(step["name"])
+        return {**value, "steps": [*steps[:at], step, *steps[at + 1 :]]}
+    return {**value, "steps": [*steps, step]}
 
 
 def _unsafe(where: str, why: str) -> Problem:

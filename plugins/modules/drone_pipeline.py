@@ -63,6 +63,12 @@ options:
         description: Its name, which ends in C(.yaml) or C(.yml).
         type: str
         required: true
+  state:
+    description:
+      - With V(absent), what O(scope) names is taken out. A pipeline goes with its last step, and the file with its last pipeline.
+    type: str
+    choices: [present, absent]
+    default: present
   config_path:
     description: The file below the repository's root.
     type: str
@@ -464,6 +470,7 @@ def main() -> None:
                     "name": {"type": "str", "required": True},
                 },
             },
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "config_path": {"type": "str", "default": ".drone.yml"},
             "scope": {"type": "str", "choices": ["step", "pipeline"], "default": "step"},
             # `repo` may stand in each repository's own pipeline instead.

@@ -279,3 +279,53 @@ def test_a_text_that_a_yaml_of_go_would_take_for_a_number_is_quoted(tag):
     written = text.split("- ")[-1].strip("\n")
     assert written[0] in "'\"", written
     assert yaml.safe_load(text)["steps"][0]["tags"] == [tag]
+
+
+def take(text, scope="step"):
+    return patch.take(text, [WISH], scope=scope, step="docker", where=".drone.yml")
+
+
+@pytest.mark.parametrize("text", REPLACED.values(), ids=REPLACED)
+def test_the_step_is_taken_out_of_a_file_and_nothing_else(text):
+    after = take(text)
+    expected = []
+    for one in load(text):
+        if one.get("kind") == "pipeline" and one.get("name", "default") == "default":
+            one = {**one, "steps": [step for step in one["steps"] if step.get("name") != "docker"]}
+            if not one["steps"]:
+                continue
+        expected.append(one)
+    assert load(after) == expected
+    assert take(after) == after
+    assert "\r\n" not in text or after.count("\n") == after.count("\r\n")
+
+
+@pytest.mark.parametrize("text", {**REPLACED, **ADDED}.values(), ids={**REPLACED, **ADDED})
+def test_the_whole_pipeline_is_taken_out_of_a_file(text):
+    after = take(text, "pipeline")
+    others = [one for one in load(text) if one.get("kind") != "pipeline" or one.get("name", "default") != "default"]
+    assert load(after) == others
+    assert take(after, "pipeline") == after
+
+
+@pytest.mark.parametrize("scope", ["step", "pipeline"])
+@pytest.mark.parametrize("text", WHOLE.values(), ids=WHOLE)
+def test_what_was_added_as_a_whole_goes_as_a_whole(text, scope):
+    after = take(put(text, scope), scope)
+    assert [one for one in load(after) if one is not None] == [
+        one for one in load(text) if one is not None and (one.get("kind") != "signature" or "pipeline" in text)
+    ]
+
+
+def test_only_the_lines_of_the_step_are_taken():
+    begin, end = PLAIN.index("  - name: docker\n"), PLAIN.index("\n  # behind")
+    assert take(PLAIN) == PLAIN[:begin] + PLAIN[end:]
+
+
+def test_a_file_with_no_more_than_a_signature_is_empty():
+    assert take("kind: pipeline\nname: default\nsteps: [{name: docker}]\n---\nkind: signature\nhmac: x\n") == ""
+
+
+def test_a_step_that_others_alias_is_not_taken():
+    with pytest.raises(Problem, match="cannot be changed in part"):
+        take("kind: pipeline\nname: default\nsteps:\n- &d {name: docker, image: x}\n- <<: *d\n  name: b\n")

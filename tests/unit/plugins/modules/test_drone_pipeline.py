@@ -687,6 +687,33 @@ def test_a_git_that_hangs_ends_at_its_time_limit(run, bare, tmp_path, monkeypatc
     assert "no answer within 1 s" in result["msg"]
 
 
+# Taken out again
+
+
+@pytest.mark.parametrize("way", ["path", "http"])
+def test_what_was_added_to_a_repository_is_taken_out_again(run, bare, web, way):
+    path = bare(files={".drone.yml": THEIRS})
+    url = str(path) if way == "path" else f"{web.url}/octocat/app.git"
+    run({"repos": [{"url": url}]})
+    result = run({"repos": [{"url": url}], "state": "absent"})
+    assert result["steps"] == [f"{url}: commit .drone.yml to the default branch"]
+    assert show(path) == THEIRS
+    assert count(path) == 3
+
+
+def test_a_file_goes_with_its_last_pipeline(run, bare, tmp_path):
+    path = bare(files={})
+    run({"repos": [{"url": str(path)}]})
+    result = run({"repos": [{"url": str(path)}], "state": "absent"})
+    assert "the removal of .drone.yml" in result["steps"][0]
+    assert git("-C", path, "ls-tree", "--name-only", "main") == "README\n"
+    work = tmp_path / "work"
+    work.mkdir()
+    run({"path": str(work)})
+    assert run({"path": str(work), "state": "absent"})["steps"] == ["remove .drone.yml"]
+    assert os.listdir(work) == []
+
+
 # With a Drone server
 
 
@@ -864,6 +891,7 @@ def test_a_template_is_created_changed_and_then_left(run, no_naps, version):
         changed = run({**access, **template})
         assert changed["steps"] == ["change template octocat/multiarch.yaml"]
         assert "dockerfile" not in changed["skipped_checks"]
+        assert run({**access, **template, "state": "absent"})["steps"] == ["delete template octocat/multiarch.yaml"]
 
 
 def test_a_template_that_would_be_ignored_is_refused(with_drone, run):
