@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import pytest
 from ansible_collections.multiarch.drone.plugins.module_utils._drone import Drone, Refused, repo_route, route
+from ansible_collections.multiarch.drone.plugins.module_utils._problem import Problem
 from ansible_collections.multiarch.drone.tests.standins.drone import DroneServer
 from ansible_collections.multiarch.drone.tests.unit.plugins.modules.conftest import run_module  # noqa: F401
 
@@ -83,21 +84,34 @@ def _guarded(server: Server):
     before = {slug: server.row(slug) for slug in server.repos}
     lists = {path: server.names(*path) for path in _lists(server)}
     yield server
+    # What cannot be put back must not keep the rest from being: all of it is tried, then told.
+    problems = []
     for slug, row in before.items():
-        now = server.row(slug)
-        if now["active"] and not row["active"]:
-            client.delete(repo_route(slug), look=lambda: None)
-        settings = {name: row.get(name, 0) for name in SETTINGS if name in row or name == "throttle"}
-        client.patch(repo_route(slug), settings, look=lambda: None)
-        now = server.row(slug)
-        assert {name: now.get(name) for name in (*SETTINGS, "active")} == {
-            name: row.get(name) for name in (*SETTINGS, "active")
-        }
+        try:
+            _put_back(server, slug, row)
+        except (Problem, AssertionError) as problem:
+            problems.append(f"{slug}: {problem}")
     for path, names in lists.items():
-        for name in server.names(*path) - names:
-            if name.startswith("multiarch-test-"):
-                client.delete(route(*path, name), look=lambda: None)
-        assert server.names(*path) == names
+        try:
+            for name in server.names(*path) - names:
+                if name.startswith("multiarch-test-"):
+                    client.delete(route(*path, name), look=lambda: None)
+            assert server.names(*path) == names
+        except (Problem, AssertionError) as problem:
+            problems.append(f"{'/'.join(path)}: {problem}")
+    assert not problems, "not put back: " + "; ".join(problems)
+
+
+def _put_back(server: Server, slug: str, row: dict) -> None:
+    """Give a repository the settings, the trust and the activation that it had."""
+    client = server.client
+    if server.row(slug)["active"] and not row["active"]:
+        client.delete(repo_route(slug), look=lambda: None)
+    settings = {name: row.get(name, 0) for name in SETTINGS if name in row or name == "throttle"}
+    client.patch(repo_route(slug), settings, look=lambda: None)
+    now = server.row(slug)
+    kept = (*SETTINGS, "active")
+    assert {name: now.get(name) for name in kept} == {name: row.get(name) for name in kept}
 
 
 def _lists(server: Server):
