@@ -21,7 +21,7 @@ options:
   drone_token:
     description:
       - The token of the account that changes things. A person finds it on the server's page C(/account); a machine
-        account gets one from C(multiarch.drone.drone_user).
+        account gets one from M(multiarch.drone.drone_user).
       - If it is not set, the environment variable E(DRONE_TOKEN) is used, as by the C(drone) command.
       - Keep it in an Ansible vault.
     type: str
