@@ -195,6 +195,7 @@ class Branch:
     name: str  # "": the repository's own default, until the name must be known
     head: str = ""  # the commit; "" in an empty repository
     files: dict[str, bytes | None] = field(default_factory=dict)  # None: there is none at that path
+    modes: dict[str, str] = field(default_factory=dict)  # of those that are there: 100644, 120000 …
     directory: str = ""  # our bare clone; "" while a repository on this machine is read in place
 
     @classmethod
@@ -212,26 +213,22 @@ class Branch:
 
     def commit(self, path: str, content: bytes | None, message: str) -> str:
         """Put a file's content, None to remove it, on top of the branch, in our clone; return the commit."""
+        mode = self.modes.get(path, REGULAR[0])
+        if mode not in REGULAR:
+            kind = {"120000": "a symbolic link", "160000": "a submodule"}.get(mode, f"of mode {mode}")
+            raise Problem(f"{self.remote}: {path} is {kind}", "set config_path to the file itself")
         if not self.directory:
             self._clone()
-        self.name = self.name or self._default()
-        mode = REGULAR[0]
-        listed = self._git("ls-tree", "-z", self.head, "--", path) if self.head else b""
-        if listed:
-            mode = listed.split(b" ", 1)[0].decode()
-            if mode not in REGULAR:
-                kind = {"120000": "a symbolic link", "040000": "a directory", "160000": "a submodule"}.get(mode, mode)
-                raise Problem(f"{self.remote}: {path} is {kind}", "set config_path to the file itself")
         ref = f"refs/heads/{self.name}"
         text = message.encode()
-        begin = f"commit {ref}\ncommitter {self.remote.login.author} now\ndata {len(text)}\n".encode()
+        begin = f"commit {ref}\nmark :1\ncommitter {self.remote.login.author} now\ndata {len(text)}\n".encode()
         parent = f"\nfrom {self.head}\n" if self.head else "\n"
         file = f"D {_quoted(path)}\n"
         if content is not None:
             file = f"M {mode} inline {_quoted(path)}\ndata {len(content)}\n"
-        stream = b"".join((begin, text, parent.encode(), file.encode(), content or b"", b"\n"))
-        self._git("fast-import", "--quiet", "--date-format=now", "--force", stdin=stream)
-        return self._git("rev-parse", ref).decode().strip()
+        stream = b"".join((begin, text, parent.encode(), file.encode(), content or b"", b"\nget-mark :1\n"))
+        said = self._git("fast-import", "--quiet", "--date-format=now", "--force", stdin=stream)
+        return said.decode().strip()
 
     def push(self, commit: str) -> None:
         """Push a commit onto the branch, never over somebody else's; raise Raced where one came first."""
@@ -264,25 +261,31 @@ class Branch:
         return self.remote.git(*where, *arguments, stdin=stdin)
 
     def _look(self, paths: list[str]) -> None:
-        """Read the head and the files, all in one process."""
+        """Read the head, the files and the directories that say their modes, all in one process."""
         ref = f"refs/heads/{self.name}" if self.name else "HEAD"
-        asked = [ref, *(f"{ref}:{path}" for path in paths)]
+        directories = sorted({os.path.dirname(path) for path in paths})
+        asked = [ref, *(f"{ref}:{path}" for path in (*directories, *paths))]
         said = self._git("cat-file", "--batch", stdin="".join(f"{one}\n" for one in asked).encode())
-        answers: list[bytes | None] = []
+        answers: list[tuple[bytes, bytes] | None] = []
         for one in asked:
             line, said = said.split(b"\n", 1)
             words = line.split(b" ")
-            if len(words) < 3 or not words[-1].isdigit():  # "REF missing"
+            if len(words) < 3 or not words[-1].isdigit():  # "REF missing", "REF submodule"
                 answers.append(None)
                 continue
             if one == ref:
                 self.head = words[0].decode()
-            elif words[1] != b"blob":
-                raise Problem(f"{self.remote}: {one.split(':', 1)[1]} is a directory", "set config_path to a file")
-            size = int(words[2])
-            answers.append(said[:size])
-            said = said[size + 1 :]
-        self.files = dict(zip(paths, answers[1:]))
+            answers.append((words[1], said[: int(words[2])]))
+            said = said[int(words[2]) + 1 :]
+        trees = dict(zip(directories, answers[1:]))
+        for path, answer in zip(paths, answers[1 + len(directories) :]):
+            if answer is not None and answer[0] != b"blob":
+                raise Problem(f"{self.remote}: {path} is a directory", "set config_path to a file")
+            self.files[path] = None if answer is None else answer[1]
+            directory, name = os.path.split(path)
+            mode = _mode(trees[directory], name, len(self.head) // 2)
+            if mode:
+                self.modes[path] = mode
         if not self.head:
             heads = self._git("for-each-ref", "--format=%(refname:lstrip=2)", "refs/heads").decode().split()
             if heads:
@@ -296,33 +299,77 @@ class Branch:
         )
 
     def _clone(self) -> None:
-        """Make our bare clone of the branch alone: sharing a local one's objects, else one commit without its blobs."""
-        if self.remote.path:
-            how = ["--shared"]
-            self.name = self.name or self._default()
-        else:
-            how = ["--depth=1", "--filter=blob:none"]
-        # An empty repository has no branch that one could name.
-        which = ["--branch", self.name] if self.name and (self.head or not self.remote.path) else []
+        """Make our bare repository: one that borrows a local one's objects, else a clone of one commit without its blobs."""
+        lender = _lender(self.remote.path)
+        self.name = self.name or (_head_of(lender) if lender else "")
         directory = tempfile.mkdtemp(prefix="multiarch-drone-")
-        where = ("--", self.remote.path or self.remote.url, directory)
-        clone = ("clone", "--quiet", "--bare", "--single-branch", "--no-tags", "--template=", *how)
         try:
-            said, errors, code = self.remote.run(*clone, *which, *where)
-            if code and which and b"Remote branch" in errors:
-                heads = self.remote.git("ls-remote", "--heads", "--", self.remote.url).decode().split()[1::2]
-                if heads:
-                    raise self._no_branch([head[len("refs/heads/") :] for head in heads])
-                said, errors, code = self.remote.run(*clone, *where)
-            if code:
-                raise self.remote.problem(clone, said + errors)
+            if lender and self.name:
+                self._borrow(lender, directory)
+            else:
+                self._fetch(directory)
         except BaseException:
             shutil.rmtree(directory, ignore_errors=True)
             raise
         self.directory = directory
+        self.name = self.name or _head_of(directory) or self._git("symbolic-ref", "--short", "HEAD").decode().strip()
 
-    def _default(self) -> str:
-        return self._git("symbolic-ref", "--short", "HEAD").decode().strip()
+    def _borrow(self, lender: str, directory: str) -> None:
+        """Make an empty repository on another one's objects: a third of what `clone --shared` takes."""
+        form = ["--object-format=sha256"] if len(self.head) == 64 else []
+        self.remote.git("init", "--quiet", "--bare", "--template=", *form, "--", directory)
+        info = os.path.join(directory, "objects/info")
+        os.makedirs(info, exist_ok=True)
+        with open(os.path.join(info, "alternates"), "w", encoding="utf-8") as stream:
+            stream.write(os.path.join(lender, "objects") + "\n")
+
+    def _fetch(self, directory: str) -> None:
+        how = ["--shared"] if self.remote.path else ["--depth=1", "--filter=blob:none"]
+        # An empty repository has no branch that one could name.
+        which = ["--branch", self.name] if self.name and (self.head or not self.remote.path) else []
+        where = ("--", self.remote.path or self.remote.url, directory)
+        clone = ("clone", "--quiet", "--bare", "--single-branch", "--no-tags", "--template=", *how)
+        said, errors, code = self.remote.run(*clone, *which, *where)
+        if code and which and b"Remote branch" in errors:
+            heads = self.remote.git("ls-remote", "--heads", "--", self.remote.url).decode().split()[1::2]
+            if heads:
+                raise self._no_branch([head[len("refs/heads/") :] for head in heads])
+            said, errors, code = self.remote.run(*clone, *where)
+        if code:
+            raise self.remote.problem(clone, said + errors)
+
+
+def _lender(path: str) -> str:
+    """Return the git directory at a path if its objects can simply be borrowed; "" where git itself must look."""
+    if not path or '"' in path or "\n" in path:
+        return ""
+    for directory in (os.path.abspath(path), os.path.join(os.path.abspath(path), ".git")):
+        if os.path.isfile(os.path.join(directory, "HEAD")) and os.path.isdir(os.path.join(directory, "objects")):
+            # Shallow, or a borrower itself: not a whole history that another one may build upon.
+            special = ("shallow", "objects/info/alternates", "commondir")
+            return "" if any(os.path.exists(os.path.join(directory, name)) for name in special) else directory
+    return ""
+
+
+def _head_of(directory: str) -> str:
+    """Return the branch that a git directory's HEAD names; "" where it names none, or keeps references in tables."""
+    with open(os.path.join(directory, "HEAD"), encoding="utf-8") as stream:
+        match = re.fullmatch(r"ref: refs/heads/(.+)", stream.read().strip())
+    return match.group(1) if match and match.group(1) != ".invalid" else ""
+
+
+def _mode(tree: tuple[bytes, bytes] | None, name: str, size: int) -> str:
+    """Return the mode of a name in a tree object, as its entries are: `MODE NAME`, NUL and the hash."""
+    if tree is None or tree[0] != b"tree":
+        return ""
+    content, at = tree[1], 0
+    while at < len(content):
+        end = content.index(b"\0", at)
+        mode, found = content[at:end].split(b" ", 1)
+        if found == name.encode():
+            return mode.decode()
+        at = end + 1 + size
+    return ""
 
 
 def _quoted(path: str) -> str:

@@ -122,12 +122,13 @@ class Target:
     told: dict[str, Any] = field(default_factory=dict)
     problem: Problem | None = None
     _found: Branch | None = None
+    _texts: tuple[str, str] | None = None
 
     def plan(self) -> Plan | None:
         """Return the way to the wish; None where `problem` says why there is none."""
         try:
             self._found = Branch.read(self.remote, self.branch, self.wish.paths)
-            before, after = self.wish.text(self._found.files, str(self.remote))
+            self._texts = before, after = self.wish.text(self._found.files, str(self.remote))
         except Problem as problem:
             self.problem = problem
             self.close()
@@ -145,7 +146,7 @@ class Target:
             found = self._found or Branch.read(self.remote, self.branch, self.wish.paths)
             self._found = found
             try:
-                before, after = self.wish.text(found.files, str(self.remote))
+                before, after = self._texts or self.wish.text(found.files, str(self.remote))
                 if before == after:
                     return
                 commit = found.commit(self.wish.path, after.encode() if after else None, self.message)
@@ -163,7 +164,7 @@ class Target:
         """Remove what was fetched."""
         if self._found is not None:
             self._found.drop()
-            self._found = None
+            self._found = self._texts = None
 
 
 def deploy(module: AnsibleModule) -> dict[str, Any]:

@@ -362,6 +362,30 @@ def test_a_repository_gets_one_commit_and_then_none(run, bare, web, way):
     git("-C", path, "fsck", "--strict")
 
 
+@pytest.mark.parametrize("kind", ["sha256", "borrower", "shallow", "with its history packed", "reached through a link"])
+def test_a_repository_of_another_kind_on_this_machine_gets_its_commit(run, bare, tmp_path, kind):
+    path = bare(files={".drone.yml": THEIRS})
+    write(path, {"more": "x"})
+    other = tmp_path / "other.git"
+    if kind == "sha256":
+        git("init", "--quiet", "--bare", "--object-format=sha256", "--initial-branch=main", other)
+        write(other, {".drone.yml": THEIRS})
+        write(other, {"more": "x"})
+    elif kind == "borrower":
+        git("clone", "--quiet", "--bare", "--shared", path, other)
+    elif kind == "shallow":
+        git("clone", "--quiet", "--bare", "--depth=1", f"file://{path}", other)
+    elif kind == "reached through a link":
+        other.symlink_to(path)
+    else:
+        git("-C", path, "gc", "--quiet")
+        other = path
+    before = count(other)
+    assert run({"repos": [{"url": str(other)}]})["changed"]
+    assert count(other) == before + 1
+    git("-C", other, "fsck", "--strict")
+
+
 def test_in_check_mode_nothing_is_pushed(run, bare):
     path = bare(files={})
     result = run({"repos": [{"url": str(path)}]}, check=True)
