@@ -166,6 +166,7 @@ class Programs:
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 timeout=10,
+                check=False,
             )
         except (OSError, subprocess.TimeoutExpired):
             return ""
