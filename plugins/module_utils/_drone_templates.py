@@ -84,7 +84,7 @@ def _plan(drone: Drone, item: Item, wish: Wish, world: Mapping[Item, Row]) -> Pl
     after = {**(row or {}), **wish.fields}
     if row is None:
         names = [other.name for other in world if other.place == item.place]
-        return Plan({}, after, [Step("create", partial(_create, drone, item, after["data"], names))])
+        return Plan({}, after, [Step("create", partial(make, drone, item, after["data"], names))])
     if after == row:
         return Plan(row, after)
     step = Step(
@@ -93,7 +93,7 @@ def _plan(drone: Drone, item: Item, wish: Wish, world: Mapping[Item, Row]) -> Pl
     return Plan(row, after, [step])
 
 
-def _create(drone: Drone, item: Item, data: str, names: Sequence[str]) -> None:
+def make(drone: Drone, item: Item, data: str, names: Sequence[str]) -> None:
     """Make a template in its namespace, as newer servers want it, or at the root, as 2.0 does."""
     body = {"name": item.name, "data": data}
     try:

@@ -16,10 +16,13 @@ import re
 import tempfile
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Iterable, Mapping
 
 from ._change import FAILURES_SHOWN, Plan, Step, carry_out, carry_out_each
 from ._drone import Drone, Unreachable, route
+from ._drone_items import Item, Place, delete, update
+from ._drone_templates import make
 from ._git import Branch, Login, Raced, Remote
 from ._pipeline import Pipeline
 from ._pipeline_checks import Server, check_hosts
@@ -352,28 +355,15 @@ def _to_template(module: AnsibleModule, server: Server | None) -> dict[str, Any]
 
     before = find()
 
-    def make() -> None:
-        def look() -> Any:
-            return drone.find(route("templates", namespace, name))
-
-        body = {"name": name, "data": after}
-        try:
-            drone.post(route("templates", namespace), body, look=look)
-        except Problem as problem:
-            if getattr(problem, "status", None) != 405:
-                raise
-            drone.post("templates", {**body, "namespace": namespace}, look=look)  # Drone 2.0
-
-    def change() -> None:
-        drone.patch(route("templates", namespace, name), {"data": after}, look=lambda: None)
-
-    def remove() -> None:
-        drone.delete(route("templates", namespace, name), look=lambda: None if find()["text"] is not None else True)
-
+    item = Item(Place(namespace), name)
     steps = []
     if before["text"] != after:
-        verb, how = ("create", make) if before["text"] is None else ("change", change)
-        verb, how = ("delete", remove) if after is None else (verb, how)
+        if after is None:
+            verb, how = "delete", partial(delete, drone, item, "templates")
+        elif before["text"] is None:
+            verb, how = "create", partial(make, drone, item, after, ())
+        else:
+            verb, how = "change", partial(update, drone, item, "templates", {"data": after})
         steps = [Step(f"{verb} template {namespace}/{name}", how)]
     result = carry_out(Plan(before, {"text": after}, steps), check_mode=module.check_mode, reread=find)
     diffs = {f"template {namespace}/{name}": result["diff"]} if steps else {}

@@ -407,7 +407,7 @@ def _instructions(dockerfile: str) -> Iterable[tuple[int, str]]:
             parts.append(text[:-1])
             continue
         instruction = " ".join([*parts, text])
-        if instruction.split(" ")[0].upper() in ("RUN", "COPY", "ADD"):
+        if instruction.partition(" ")[0].upper() in ("RUN", "COPY", "ADD"):
             waiting = re.findall(r"<<-?[\"']?(\w+)[\"']?", instruction)
         yield begun, instruction
         begun, parts = 0, []

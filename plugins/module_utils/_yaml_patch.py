@@ -137,7 +137,7 @@ def values(text: str, where: str) -> list[Any]:
 def read(text: str, where: str) -> list[Document]:
     """Return the documents of a text, with where they are: ten times slower than `values`, and only for a change."""
     loaded = values(text, where)
-    found: list[Document] = _parsed(where, lambda yaml: list(_documents(text)))
+    found: list[Document] = _parsed(where, lambda yaml: _documents(text))
     for document, value in zip(found, loaded):
         document.value = value
     return found
@@ -159,17 +159,20 @@ def _parsed(where: str, parse: Callable[[Any], Any]) -> Any:
 # Where things are
 
 
-def _documents(text: str) -> Iterator[Document]:
-    """Yield the documents of a text, their values not yet known."""
+def _documents(text: str) -> list[Document]:
+    """Return the documents of a text, their values not yet known."""
     yaml = library()
     events = yaml.parse(text, Loader=yaml.SafeLoader)
-    begun = 0
-    for event in events:
-        if isinstance(event, yaml.DocumentStartEvent):
-            begun = event.start_mark.index
+    found = []
+    for begin in events:
+        if isinstance(begin, yaml.DocumentStartEvent):
             root = _node(next(events), events, text)
             end = next(events)
-            yield Document(root, None, begun, end.start_mark.index if end.explicit else root.end, bool(end.explicit))
+            ended = bool(end.explicit)
+            found.append(
+                Document(root, None, begin.start_mark.index, end.start_mark.index if ended else root.end, ended)
+            )
+    return found
 
 
 def _node(event: Any, events: Iterator[Any], text: str) -> Node:

@@ -309,11 +309,13 @@ options:
         the file of a protected repository is signed. Without it, RV(skipped_checks) names what was not looked at.
       - If it is not set, the environment variable E(DRONE_SERVER) is used.
     type: str
+    required: false
   drone_token:
     description:
       - The token of an account that may write to the repositories.
       - If it is not set, the environment variable E(DRONE_TOKEN) is used.
     type: str
+    required: false
 requirements:
   - PyYAML, which Ansible's controller has
   - git 2.28 or later, for O(repos)
