@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -27,21 +28,28 @@ def server(monkeypatch):
 
 
 @pytest.fixture
-def play(tmp_path, server):
+def folder():
+    """A directory with a short name: ansible-core 2.21 makes a socket below it, whose path has at most 107 characters."""
+    with tempfile.TemporaryDirectory(prefix="leaks-") as name:
+        yield Path(name)
+
+
+@pytest.fixture
+def play(folder, server):
     """Run tasks with -vvvv --diff, and return what they printed, with all files that they left behind."""
 
     def run(*tasks, token=TOKEN, environment=(), **variables):
-        file = tmp_path / "given/play.yml"
+        file = folder / "given/play.yml"
         file.parent.mkdir(exist_ok=True)
         access = {"drone_url": server.url, "drone_token": "{{ token }}"}
         play = {"hosts": "localhost", "connection": "local", "gather_facts": False, "ignore_errors": True}
         play["module_defaults"] = {"group/multiarch.drone.drone": access}
         file.write_text(json.dumps([{**play, "tasks": [{"vars": {}, **task} for task in tasks]}]))
-        given = tmp_path / "given/variables.json"
+        given = folder / "given/variables.json"
         given.write_text(json.dumps({"token": token, **variables}))
-        left = {name: str(tmp_path / "left" / name) for name in ("home", "tmp", "local", "remote")}
-        for folder in left.values():
-            Path(folder).mkdir(parents=True, exist_ok=True)
+        left = {name: str(folder / "left" / name) for name in ("home", "tmp", "local", "remote")}
+        for path in left.values():
+            Path(path).mkdir(parents=True, exist_ok=True)
         ran = subprocess.run(
             [Path(sys.executable).parent / "ansible-playbook", "-vvvv", "--diff", "-e", f"@{given}", file],
             capture_output=True,
@@ -53,12 +61,12 @@ def play(tmp_path, server):
                 "TMPDIR": left["tmp"],
                 "ANSIBLE_LOCAL_TEMP": left["local"],
                 "ANSIBLE_REMOTE_TEMP": left["remote"],
-                "ANSIBLE_LOG_PATH": str(tmp_path / "left/log"),
+                "ANSIBLE_LOG_PATH": str(folder / "left/log"),
                 "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "build/collections"),
                 **dict(environment),
             },
         )
-        return ran.stdout + ran.stderr, [path for path in (tmp_path / "left").rglob("*") if path.is_file()]
+        return ran.stdout + ran.stderr, [path for path in (folder / "left").rglob("*") if path.is_file()]
 
     return run
 
@@ -114,7 +122,7 @@ def test_nothing_leaks_from_what_goes_wrong(play, server):
     assert leaks(output, files) == []
 
 
-def test_nothing_leaks_from_secrets_and_machine_accounts(play, server, tmp_path):
+def test_nothing_leaks_from_secrets_and_machine_accounts(play, server, folder):
     secrets = [
         {"repo": "octocat/app1", "name": "password", "value": VALUE},
         {"namespace": "octocat", "name": "key", "value": VALUE},
@@ -124,7 +132,7 @@ def test_nothing_leaks_from_secrets_and_machine_accounts(play, server, tmp_path)
         module("drone_secret", secrets="{{ secrets }}"),  # the server says the value back
         module("drone_secret", secrets="{{ secrets }}"),
         module(
-            "drone_secret", secrets="{{ secrets }}", update="changed", fingerprints=str(tmp_path / "left/fingerprints")
+            "drone_secret", secrets="{{ secrets }}", update="changed", fingerprints=str(folder / "left/fingerprints")
         ),
         module("drone_secret", secrets="{{ secrets }}", update="always"),
         module("drone_secret", secrets=[{"repo": "octocat/app1", "name": "a/b", "value": "{{ value }}"}]),
