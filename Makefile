@@ -28,7 +28,7 @@ $(TREE):
 	ln -sfn $(CURDIR) $@
 
 .PHONY: test
-test: test-fast sanity other-cores kernel services molecule artifact ## Every test (CI calls this)
+test: test-fast sanity other-cores plays kernel services molecule quickstart-test artifact ## Every test (CI calls this)
 	$(call say,every test passed)
 
 .PHONY: test-fast
@@ -51,7 +51,7 @@ lint: $(TREE) ## Formatting, types, YAML and Ansible's own lint
 .PHONY: unit
 unit: $(TREE) ## Unit and contract tests, on the default ansible-core
 	$(call say,unit and contract tests)
-	$(ENV)/pytest -q -n 2 tests/unit tests/contract
+	$(ENV)/pytest -q -n 2 tests/unit tests/contract tests/drone
 
 .PHONY: molecule
 molecule: $(TREE) ## Real hosts in containers: every scenario, or SCENARIO=name
@@ -90,11 +90,33 @@ sanity: ## ansible-test sanity, on the oldest and the newest ansible-core that t
 .PHONY: other-cores
 other-cores: $(TREE) ## Unit and contract tests on the oldest and the newest ansible-core
 	$(call say,unit and contract tests on the oldest ansible-core)
-	$$(tests/tools/venv oldest)/bin/pytest -q -n 2 tests/unit tests/contract
+	$$(tests/tools/venv oldest)/bin/pytest -q -n 2 tests/unit tests/contract tests/drone
 	newest=$$(tests/tools/newest-python)
 	if [ -z "$$newest" ]; then printf '==> skipped: no Python 3.12 or later here for the newest ansible-core\n'; exit; fi
 	$(call say,unit and contract tests on the newest ansible-core)
-	$$(tests/tools/venv newest "$$newest")/bin/pytest -q -n 2 tests/unit tests/contract
+	$$(tests/tools/venv newest "$$newest")/bin/pytest -q -n 2 tests/unit tests/contract tests/drone
+
+.PHONY: plays
+plays: $(TREE) ## Real plays that look for secrets in what Ansible prints and leaves behind
+	$(call say,real plays at -vvvv)
+	PATH="$(ENV):$$PATH" $(ENV)/pytest -q -n 2 tests/plays
+
+.PHONY: test-drone
+test-drone: $(TREE) ## Drone as code against DRONE_SERVER with DRONE_TOKEN, on DRONE_TEST_REPOS; all is put back
+	$(call say,Drone as code against $(or $(DRONE_SERVER),the stand-in))
+	DRONE_SERVER="$(DRONE_SERVER)" DRONE_TOKEN="$(DRONE_TOKEN)" DRONE_TEST_REPOS="$(DRONE_TEST_REPOS)" $(ENV)/pytest -q tests/drone
+
+.PHONY: quickstart-test
+quickstart-test: ## The quickstart as a newcomer types it, twice
+	$(call say,make quickstart twice)
+	$(ENV)/pytest -q tests/quickstart
+
+.PHONY: bench
+bench: $(TREE) ## Ratios against the alternatives, measured in one run
+	for bench in tests/bench/*.py; do
+	    printf '\n==> %s\n' "$$bench"
+	    PATH="$(ENV):$$PATH" PYTHONPATH="$(CURDIR):$(CURDIR)/build/collections" $(ENV)/python "$$bench"
+	done
 
 .PHONY: kernel
 kernel: $(TREE) ## The real binfmt_misc, in namespaces of its own
@@ -104,7 +126,7 @@ kernel: $(TREE) ## The real binfmt_misc, in namespaces of its own
 .PHONY: services
 services: $(TREE) ## A real registry, a real BuildKit, real git
 	$(call say,a real registry and a real BuildKit)
-	$(ENV)/pytest -q tests/registry tests/buildkit
+	PATH="$(ENV):$$PATH" $(ENV)/pytest -q tests/registry tests/buildkit
 
 .PHONY: artifact
 artifact: ## The tarball: its contents, galaxy-importer, and its use once installed
