@@ -126,6 +126,8 @@ kernel: $(TREE) ## The real binfmt_misc, in namespaces of its own
 .PHONY: services
 services: $(TREE) ## A real registry, a real BuildKit, real git
 	$(call say,a real registry and a real BuildKit)
+	tests/tools/packages docker-registry:docker-registry skopeo:skopeo openssl:openssl git:git runc:runc
+	roles/lab/files/machine engine
 	PATH="$(ENV):$$PATH" $(ENV)/pytest -q tests/registry tests/buildkit
 
 .PHONY: artifact
