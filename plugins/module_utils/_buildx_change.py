@@ -30,6 +30,7 @@ from ._buildx_node import (
     MISSING,
     RUNNING,
     Running,
+    aside,
     cannot_build,
     daemon_options,
     drift,
@@ -411,15 +412,9 @@ class Change:
         )
 
     def discard(self) -> None:
-        """Remove the containers that were set aside, when the new ones hold."""
-        for node in self.staged[1].nodes if self.staged else self.wish.builder.nodes:
-            if node.name in self.outdated:
-                self.docker.run(*daemon_options(node), "rm", "--force", aside(node.container), check=False)
-
-
-def aside(container: str) -> str:
-    """Return the name that a container has while its successor is tried."""
-    return f"{container}.replaced"
+        """Remove what was set aside, by this task or by one that was killed, when the new containers hold."""
+        for node in self.wish.builder.nodes if self.contained else ():
+            self.docker.run(*daemon_options(node), "rm", "--force", aside(node.container), check=False)
 
 
 def _check_platforms(nodes: Iterable[Node], now: Mapping[str, Running]) -> None:

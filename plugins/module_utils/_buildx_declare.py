@@ -105,6 +105,8 @@ def _present(docker: Docker, store: Store, params: Mapping[str, Any], check_mode
             return change.state(world)
 
         result = carry_out(plan, check_mode=check_mode, reread=reread)
+        if result["changed"] and not check_mode:
+            change.discard()
         result = _both(
             result, carry_out(rest, check_mode=check_mode, reread=lambda: {**rest.after, **beside.state(rest)})
         )

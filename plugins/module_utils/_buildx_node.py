@@ -56,6 +56,11 @@ def daemon_options(node: Node) -> tuple[str, ...]:
     return ("--host" if "://" in node.endpoint else "--context", node.endpoint)
 
 
+def aside(container: str) -> str:
+    """Return the name that a container has while its successor is tried."""
+    return f"{container}.replaced"
+
+
 def image_of(node: Node) -> str:
     """Return the reference of the image that a docker-container node shall run."""
     return node.driver_opts.get("image") or DEFAULT_IMAGE

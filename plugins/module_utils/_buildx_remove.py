@@ -11,7 +11,7 @@ import shutil
 import tempfile
 from typing import TYPE_CHECKING, Any, Mapping
 
-from ._buildx_node import daemon_options
+from ._buildx_node import aside, daemon_options
 from ._change import Plan, Step
 from ._problem import Problem, near
 
@@ -77,7 +77,10 @@ def removal(docker: Docker, driver: str, nodes: Iterable[Node], *, keep_cache: b
 
         def remove(node: Node = node) -> None:
             reach = daemon_options(node)
-            docker.run(*reach, "rm", "--force", node.container)
+            # With what a task that was killed has set aside: it would hold the volume.
+            gone = docker.run(*reach, "rm", "--force", node.container, aside(node.container), check=False)
+            if gone.rc and re.sub(r"(?im)^error.*no such container.*$", "", gone.err).strip():
+                raise gone.problem()
             if not keep_cache:
                 gone = docker.run(*reach, "volume", "rm", node.volume, check=False)
                 if gone.rc and not re.search("no such volume", gone.err, re.IGNORECASE):
