@@ -9,8 +9,7 @@ package: linux/arm64/v8 is linux/arm64, linux/amd64/v1 is linux/amd64, linux/arm
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ._problem import Problem, near
 
@@ -18,9 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-@dataclass(frozen=True)
-class Architecture:
-    """One architecture as OCI, the kernel, ELF and QEMU name it."""
+class Architecture(NamedTuple):
+    """One architecture as OCI, the kernel, ELF and QEMU name it.
+
+    Not a frozen dataclass: making such a class takes a millisecond, in every task on every host.
+    """
 
     oci: str  # GOARCH: "arm64"
     qemu: str  # QEMU's user-mode target: "aarch64", as in qemu-aarch64
@@ -92,8 +93,7 @@ OTHER_SYSTEMS = (
 )
 
 
-@dataclass(frozen=True, order=True)
-class Platform:
+class Platform(NamedTuple):
     """An OCI platform, normalised: Platform.parse("aarch64") is Platform("linux", "arm64", "")."""
 
     os: str
