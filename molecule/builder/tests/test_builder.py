@@ -34,7 +34,7 @@ except Problem as problem:
 """
 # A Docker CLI that fails, kills the task, or counts, where the command line matches.
 WRAPPER = """#!/bin/sh
-echo "$*" >>/run/docker-calls
+echo $* >>/run/docker-calls
 if [ -n "$BREAK" ] && printf '%s' "$*" | grep -qE -- "$BREAK"; then
     case $HOW in
         fail) echo 'ERROR: broken by the test' >&2; exit 1 ;;
