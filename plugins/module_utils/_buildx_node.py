@@ -185,7 +185,7 @@ def _image_drift(node: Node, now: Running) -> Iterator[str]:
     if now.image:
         if now.image["Id"] != runs:
             yield f"image: runs {_short(runs)} ({reference}), {wished} is {_short(str(now.image['Id']))}"
-    elif reference.split("@")[0] != wished.split("@")[0]:  # buildx may pin the reference's digest
+    elif reference.partition("@")[0] != wished.partition("@")[0]:  # buildx may pin the reference's digest
         yield f"image: runs {reference}, declared {wished}"
     tag = re.search(r":(v\d+\.\d+\.\d+)(-rootless)?$", wished)
     if now.version and tag and now.version != tag.group(1):

@@ -157,7 +157,9 @@ def call(*argv: str, timeout: float = 30) -> Said:
     """Run a program and return what it said; one that is missing or takes too long has said so."""
     try:
         # run_command needs the module, knows no time limit, and would be carried through every function here.
-        done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout)  # pylint: disable=ansible-bad-function
+        done = subprocess.run(  # pylint: disable=ansible-bad-function
+            argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout, check=False
+        )
     except subprocess.TimeoutExpired:
         return Said(124, f"{argv[0]} did not end within {timeout:g} s")
     except OSError as error:
