@@ -85,13 +85,12 @@ def read(path: str) -> World:
 
 def store(world: World, wanted: str) -> Store:
     """Decide about the containerd image store; `auto` never hides what an engine already holds."""
-    features = world.config.get("features")
-    now = features.get(STORE) if isinstance(features, dict) else None
+    now = _daemon_json.features(world.config).get(STORE)
     version = world.engine.version if world.engine else ""
     if wanted == "false":
         return Store(False, "as declared")
     if wanted == "auto" and now is not None:
-        mine = STORE in (world.ours.get("features") or {})
+        mine = STORE in _daemon_json.features(world.ours)
         return Store(bool(now) if mine else None, "as daemon.json says already")
     if wanted == "auto" and world.engine and world.engine.containerd_store:
         return Store(None, "the engine uses it by itself")
@@ -119,9 +118,9 @@ def compare(world: World, options: Mapping[str, Any]) -> Wish:
     if world.engine:
         engine = world.engine
         before = dict(world.config)
-        if STORE in (wish.get("features") or {}):
+        if STORE in _daemon_json.features(wish):
             # What the engine does counts, not that the file now says so too: a restart for nothing ends builds.
-            before["features"] = {**(before.get("features") or {}), STORE: engine.containerd_store}
+            before["features"] = {**_daemon_json.features(before), STORE: engine.containerd_store}
         needs = {
             world.pending,
             _daemon_json.follow(before, config),

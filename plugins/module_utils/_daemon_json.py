@@ -55,10 +55,16 @@ def follow(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     changed = {name for name in {**old, **new} if old.get(name) != new.get(name)}
     if not changed:
         return ""
-    before, after = (config.get("features") or {} for config in (old, new))
+    before, after = (features(config) for config in (old, new))
     if changed - RELOADABLE or any(before.get(name) != after.get(name) for name in RESTART_FEATURES):
         return "restart"
     return "reload"
+
+
+def features(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the features that a configuration turns on and off; something else in their place turns none."""
+    value = config.get("features")
+    return value if isinstance(value, Mapping) else {}
 
 
 def running(wish: Mapping[str, Any], info: Mapping[str, Any], containerd_store: bool) -> dict[str, Any]:
@@ -82,7 +88,7 @@ def running(wish: Mapping[str, Any], info: Mapping[str, Any], containerd_store: 
     ):
         if isinstance(wish.get(name), list):
             shown[name] = [value for value in wish[name] if _knows(name, known, str(value))]
-    if "containerd-snapshotter" in (wish.get("features") or {}):
+    if "containerd-snapshotter" in features(wish):
         shown["features"] = {"containerd-snapshotter": containerd_store}
     return shown
 
@@ -91,8 +97,8 @@ def promised(wish: Mapping[str, Any]) -> dict[str, Any]:
     """Return what `running` returns for an engine that follows the wish."""
     names = {*_SHOWN, "registry-mirrors", "insecure-registries", "labels"}
     promise = {name: value for name, value in wish.items() if name in names}
-    if "containerd-snapshotter" in (wish.get("features") or {}):
-        promise["features"] = {"containerd-snapshotter": wish["features"]["containerd-snapshotter"]}
+    if "containerd-snapshotter" in features(wish):
+        promise["features"] = {"containerd-snapshotter": features(wish)["containerd-snapshotter"]}
     return promise
 
 
@@ -189,14 +195,27 @@ def _bare(address: str) -> str:
     return re.sub(r"^https?://(?=[^/]*/*$)", "", address).rstrip("/")
 
 
+_PASSWORD = re.compile(r"(://[^/\s:@]*):([^/\s@]+)@")
+_NAME_OF_SECRET = re.compile(r"token|secret|password|credential", re.IGNORECASE)
+
+
+def secrets(value: Any, name: str = "") -> set[str]:
+    """Return the passwords of a value's URLs, and everything that is named as a secret."""
+    if isinstance(value, Mapping):
+        return {secret for key, element in value.items() for secret in secrets(element, str(key))}
+    if isinstance(value, list):
+        return {secret for element in value for secret in secrets(element, name)}
+    if not isinstance(value, str) or not value:
+        return set()
+    return {value} if _NAME_OF_SECRET.search(name) else {match[1] for match in _PASSWORD.findall(value)}
+
+
 def _hidden(value: Any, name: str = "") -> Any:
-    """Return a value with the passwords of its URLs, and everything that is named as a secret, replaced."""
+    """Return a value with its secrets replaced."""
     if isinstance(value, Mapping):
         return {key: _hidden(element, str(key)) for key, element in value.items()}
     if isinstance(value, list):
         return [_hidden(element, name) for element in value]
     if isinstance(value, str):
-        if re.search(r"token|secret|password|credential", name, re.IGNORECASE):
-            return "…"
-        return re.sub(r"(://[^/\s:@]*):[^/\s@]+@", r"\1:…@", value)
+        return "…" if _NAME_OF_SECRET.search(name) else _PASSWORD.sub(r"\1:…@", value)
     return value

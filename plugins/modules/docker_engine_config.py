@@ -118,17 +118,22 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import _daemon, _daemon_json
 from ..module_utils._change import carry_out, serve
+from ..module_utils._problem import Problem
 
 
 def work(module: AnsibleModule) -> dict:
     wanted = module.params
+    # Ansible prints a module's arguments with -vvv.
+    module.no_log_values.update(_daemon_json.secrets(wanted["options"]))
     world = _daemon.read(wanted["path"])
     options, store = {}, _daemon.Store(None, "nothing is declared")
+    if not isinstance(wanted["options"].get("features") or {}, dict):
+        raise Problem("options: features is no dictionary", "declare it as {name: true}")
     if wanted["state"] == "present":
         store = _daemon.store(world, wanted["containerd_store"])
         options = dict(wanted["options"])
         if store.value is not None:
-            options["features"] = {**(options.get("features") or {}), _daemon.STORE: store.value}
+            options["features"] = {**_daemon_json.features(options), _daemon.STORE: store.value}
     wish = _daemon.compare(world, options)
     _daemon.validate(world, wish)
     plan = _daemon.plan(world, wish)
