@@ -229,6 +229,8 @@ def settings(wish: Mapping[str, Any], root: str) -> dict[str, Any]:
     oci = {"enabled": True, "gc": True, **(wish.get("gc") or {}), **workers.get("oci", {})}
     if wish.get("rootless"):
         oci["rootless"] = True
+    # One socket for the traces of all daemons is BuildKit's default, and it is mounted into build steps.
+    result.setdefault("otel", {}).setdefault("socketPath", f"{RUNTIME}/{name}/otel-grpc.sock")
     # Where containerd runs (every Docker host), buildkitd would offer it as a second worker, whose namespace "buildkit" is
     # one for all daemons of the host.
     result["worker"] = {**workers, "oci": oci, "containerd": {"enabled": False}}
@@ -246,7 +248,7 @@ def _check(wish: Mapping[str, Any], may_lack: bool) -> None:
             found = found.get(part) if isinstance(found, Mapping) else None
         if found is not None:
             raise Problem(f"instance {name}: config sets {'.'.join(path)}, which the module sets", f"use {option}")
-    for table in ("worker", "registry"):
+    for table in ("worker", "registry", "otel"):
         if not isinstance(config.get(table, {}), Mapping):
             raise Problem(f"instance {name}: config.{table} is no dictionary", f"write {table}: {{…: {{…}}}}")
     port = wish.get("port") or 0

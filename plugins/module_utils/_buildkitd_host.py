@@ -177,7 +177,13 @@ def plan(daemon: Daemon, world: World, tools: Programs) -> Plan:
             "--shell",
             "/usr/sbin/nologin",
         )
-        steps.append(Step(f"make the user {daemon.user}", lambda: _must(*make, daemon.user)))
+        steps.append(
+            Step(
+                f"make the user {daemon.user}",
+                lambda: _must(*make, daemon.user),
+                lambda: _must("userdel", daemon.user),
+            )
+        )
     wrong = [path for path, file in daemon.files.items() if world.files.get(path) != file]
     if wrong:
 
@@ -190,11 +196,14 @@ def plan(daemon: Daemon, world: World, tools: Programs) -> Plan:
                 put(path, daemon.files[path])
 
         def take_back() -> None:
+            if attempted and not world.service.active:
+                call("systemctl", "stop", daemon.unit)
             for path in wrong:
                 put(path, world.files.get(path))
             _must("systemctl", "daemon-reload")
-            if attempted:
-                _must("systemctl", "restart" if world.service.active else "stop", daemon.unit)
+            if attempted and world.service.active:
+                call("systemctl", "reset-failed", daemon.unit)
+                _must("systemctl", "restart", daemon.unit)
 
         steps.append(Step(f"write {_names(wrong)}", write, take_back))
     running = world.service
@@ -296,6 +305,39 @@ def shape_of_nothing(*, keep_cache: bool) -> dict[str, Any]:
     return nothing if keep_cache else {**nothing, "cache": None}
 
 
+def old_programs(versions: str, tools: Programs, daemons: Iterable[str]) -> list[str]:
+    """Return the directories of programs that no daemon will need, once these run with `tools`."""
+    others = [name for name in declared_before() if name not in daemons]
+    needed = {tools.directory, *(directory for name in others for directory in _runs(name))}
+    try:
+        found = sorted(os.path.join(versions, name) for name in os.listdir(versions))
+    except OSError:
+        return []
+    return [path for path in found if os.path.isdir(path) and path not in needed]
+
+
+def plan_old_programs(paths: Iterable[str]) -> Plan:
+    """Return the steps that remove programs of older versions; it goes last, when their daemons run with the new ones."""
+
+    def removal(path: str) -> Step:
+        def remove() -> None:
+            users = [name for name in declared_before() if path in _runs(name)]
+            if users:
+                raise Problem(f"kept, since {_buildkitd.unit(users[0])} still runs them")
+            _must("rm", "-rf", "--one-file-system", path)
+
+        return Step(f"remove {path}", remove)
+
+    found = list(paths)
+    return Plan({"directories": found}, {"directories": []}, [removal(path) for path in found])
+
+
+def _runs(name: str) -> list[str]:
+    """Return the directories of the programs that a daemon's unit starts."""
+    file = read_file(f"{UNITS}/{_buildkitd.unit(name)}")
+    return re.findall(r" ?(\S+)/buildkitd --config", file.text.replace("ExecStart=", " ")) if file else []
+
+
 def put(path: str, file: File | None) -> None:
     """Write a file at once or not at all, never wider open than it shall be; None removes it."""
     if file is None:
@@ -367,7 +409,7 @@ def _last_words(unit: str, since: str) -> str:
     """Return the line in which a daemon said last why it does not start, or ""."""
     log = call("journalctl", "--unit", unit, "--since", since, "--output=cat", "--no-pager", "--lines=80").text
     reasons = [
-        line for line in log.splitlines() if re.match(r"(buildkitd|\[rootlesskit:\w+\] error|.*: error while)", line)
+        line for line in log.splitlines() if re.match(r"(buildkitd: |rootlesskit: |\[rootlesskit:parent\] error)", line)
     ]
     return reasons[-1].strip() if reasons else ""
 

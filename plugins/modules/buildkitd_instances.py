@@ -112,6 +112,11 @@ options:
     description: The directory of C(buildkitd), C(buildctl) and, unless it is elsewhere in the path, C(buildkit-runc) or C(runc).
     type: path
     default: /usr/bin
+  versions:
+    description:
+      - A directory in which O(programs) lies beside those of other versions, each in a directory of its own.
+      - Those that no daemon runs any more are removed in the end.
+    type: path
   exclusive:
     description: Whether daemons that this module made before and that are not listed are removed.
     type: bool
@@ -236,11 +241,16 @@ def work(module: AnsibleModule) -> dict:
     found = {name: _buildkitd_host.read(daemon, tools) for name, daemon in daemons.items()}
     plans = {name: _buildkitd_host.plan(daemon, found[name], tools) for name, daemon in daemons.items()}
     plans.update({name: _buildkitd_host.plan_absent(name, keep_cache=keep) for name in gone})
+    old = _buildkitd_host.old_programs(wanted["versions"], tools, [*daemons, *gone]) if wanted["versions"] else []
+    if old:
+        plans["old programs"] = _buildkitd_host.plan_old_programs(old)
 
     def reread() -> dict:
         found.update({name: _buildkitd_host.read(daemon, tools) for name, daemon in daemons.items()})
         shapes = {name: _buildkitd_host.shape(daemon, found[name]) for name, daemon in daemons.items()}
-        return {**shapes, **{name: _buildkitd_host.shape_absent(name, keep_cache=keep) for name in gone}}
+        shapes.update({name: _buildkitd_host.shape_absent(name, keep_cache=keep) for name in gone})
+        shapes["old programs"] = {"directories": [path for path in old if os.path.isdir(path)]}
+        return shapes
 
     result = carry_out_each(plans, check_mode=module.check_mode, reread=reread)
     return {
@@ -289,6 +299,7 @@ def main() -> None:
                 },
             },
             "programs": {"type": "path", "default": "/usr/bin"},
+            "versions": {"type": "path"},
             "exclusive": {"type": "bool", "default": False},
             "keep_cache": {"type": "bool", "default": True},
         },
