@@ -125,3 +125,9 @@ def _set_by_tasks(role: Path) -> list[str]:
         )
         names += [name for name in task.get("ansible.builtin.set_fact", {}) if name != "cacheable"]
     return names
+
+
+@each_role
+def test_the_roles_readme_lists_its_variables_and_no_others(role: Path) -> None:
+    listed = re.findall(r"^\| `(\w+)` \|", (role / "README.md").read_text(), re.MULTILINE)
+    assert listed == list(main_spec(role).get("options", {}))
