@@ -121,6 +121,7 @@ bench: $(TREE) ## Ratios against the alternatives, measured in one run
 .PHONY: kernel
 kernel: $(TREE) ## The real binfmt_misc, in namespaces of its own
 	$(call say,the real binfmt_misc in private namespaces)
+	roles/lab/files/machine engine
 	$(ENV)/pytest -q -n 2 tests/kernel
 
 .PHONY: services
