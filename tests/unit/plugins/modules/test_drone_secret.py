@@ -342,7 +342,7 @@ def test_a_name_that_the_database_takes_for_another_is_explained(drone, server):
 
 
 def test_never_two_changes_of_one_repository_at_a_time(drone, server):
-    server.state.pace = Pace(write=0.005)
+    server.state.pace = Pace(write=0.05)  # long enough to meet on a busy machine
     wanted = [secret(f"s{number}", repo=repo) for repo in (APP, "octocat/app2") for number in range(5)]
     drone(drone_secret, {"secrets": wanted, "connections": 4})
     made = [seen for seen in server.requests if seen.method == "POST"]
