@@ -379,7 +379,12 @@ def _server(module: AnsibleModule) -> Server | None:
         return None
     if not options["drone_token"]:
         raise Problem("drone_url is set and drone_token is not", "set it, or DRONE_TOKEN; or leave both out")
-    return Server(Drone.of(module), options["privileged_images"] or (), options["known_secrets"] or ())
+    return Server(
+        Drone.of(module),
+        options["privileged_images"] or (),
+        options["known_trusted"] or (),
+        options["known_secrets"] or (),
+    )
 
 
 def _wish(module: AnsibleModule, server: Server | None, entry: Mapping[str, Any], slug: str) -> Wish:

@@ -266,6 +266,12 @@ options:
     description: Images that the runners privilege by themselves (C(DRONE_RUNNER_PRIVILEGED_IMAGES)), with no trust.
     type: list
     elements: str
+  known_trusted:
+    description:
+      - Repositories (V(namespace/name)) that are trusted by the time their pipelines run, whatever the server says now. A playbook
+        that trusts them first names them in check mode, so that the checks foresee what its run will find.
+    type: list
+    elements: str
   known_secrets:
     description: Secrets that neither the repository nor its organisation has, but another source provides (a Vault extension, say).
     type: list
@@ -480,6 +486,7 @@ def main() -> None:
             "allow_plaintext": {"type": "bool", "default": False},
             "runner_platforms": {"type": "list", "elements": "str"},
             "privileged_images": {"type": "list", "elements": "str"},
+            "known_trusted": {"type": "list", "elements": "str"},
             "known_secrets": {"type": "list", "elements": "str", "no_log": False},
             "slug": {"type": "str"},
             "branch": {"type": "str"},

@@ -798,6 +798,11 @@ def test_another_step_that_takes_trust_is_found_too(with_drone):
     assert "step x has network_mode" in result["msg"]
 
 
+def test_a_repository_that_an_earlier_task_trusts_counts_as_trusted(with_drone):
+    assert "is not trusted" in with_drone(thrice=False, known_trusted=["octocat/app2"])["msg"]
+    assert with_drone(known_trusted=["octocat/app1"])["changed"]
+
+
 LOGIN = {"username": {"from_secret": "docker_username"}, "password": {"from_secret": "docker_password"}}
 
 
