@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Iterable, Mapping
 
 from . import _toml
+from ._files import File
 from ._problem import Problem
 
 CONFIG = "/etc/buildkit"
@@ -89,16 +90,6 @@ Environment=HOME={root} XDG_RUNTIME_DIR=%t/buildkit/{name}
 ProtectSystem=full
 ProtectHome=yes
 """
-
-
-@dataclass(frozen=True)
-class File:
-    """A file as it is or shall be."""
-
-    text: str
-    mode: int = 0o644
-    owner: str = "root"
-    secret: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True)

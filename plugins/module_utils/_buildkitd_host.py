@@ -19,9 +19,10 @@ from dataclasses import dataclass
 from typing import Any, Callable, Iterable, Mapping
 
 from . import _buildkitd
-from ._buildkitd import CONFIG, HEAD, MARK, STATE, UNITS, Daemon, File, Programs
+from ._buildkitd import CONFIG, HEAD, MARK, STATE, UNITS, Daemon, Programs
 from ._change import Plan, Step
 from ._engine import call
+from ._files import File, put, read_file, uid
 from ._problem import Problem
 
 # How long a daemon that has just started may take to answer; systemd waits for its start before that.
@@ -96,22 +97,6 @@ def read(daemon: Daemon, tools: Programs) -> World:
     return World({path: file for path, file in files.items() if file}, now, answer)
 
 
-def read_file(path: str) -> File | None:
-    """Return a file with its mode and owner, or None; what is not text is a file with other content."""
-    import pwd
-
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            text, stat = file.read(), os.fstat(file.fileno())
-    except OSError:
-        return None
-    try:
-        owner = pwd.getpwuid(stat.st_uid).pw_name
-    except KeyError:
-        owner = str(stat.st_uid)
-    return File(text, stat.st_mode & 0o7777, owner)
-
-
 def service(unit: str) -> Service:
     """Return what systemd and the running process say of a unit."""
     shown = call("systemctl", "show", unit, "--property=ActiveState,UnitFileState,MainPID")
@@ -166,7 +151,7 @@ def plan(daemon: Daemon, world: World, tools: Programs) -> Plan:
     """Return the steps that make a declared daemon run as declared."""
     steps: list[Step] = []
     attempted: list[str] = []
-    if daemon.user and not _uid(daemon.user):
+    if daemon.user and not uid(daemon.user):
         # Subordinate ids are what its builds' users are mapped to; a system user gets none unless asked.
         make = (
             "useradd",
@@ -191,7 +176,7 @@ def plan(daemon: Daemon, world: World, tools: Programs) -> Plan:
             os.makedirs(f"{CONFIG}/{daemon.name}", 0o755, exist_ok=True)
             if daemon.user:
                 os.makedirs(daemon.root, 0o700, exist_ok=True)
-                os.chown(daemon.root, _uid(daemon.user), -1)
+                os.chown(daemon.root, uid(daemon.user), -1)
             for path in wrong:
                 put(path, daemon.files[path])
 
@@ -238,7 +223,7 @@ def shape(daemon: Daemon, world: World) -> dict[str, Any]:
             running.active, running.enabled, runs if running.active else "nothing", world.workers is not None
         ),
     }
-    if daemon.user and _uid(daemon.user):
+    if daemon.user and uid(daemon.user):
         seen["user"] = daemon.user
     return seen
 
@@ -338,26 +323,6 @@ def _runs(name: str) -> list[str]:
     return re.findall(r" ?(\S+)/buildkitd --config", file.text.replace("ExecStart=", " ")) if file else []
 
 
-def put(path: str, file: File | None) -> None:
-    """Write a file at once or not at all, never wider open than it shall be; None removes it."""
-    if file is None:
-        if os.path.lexists(path):
-            os.unlink(path)
-        return
-    descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".buildkitd-")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as stream:
-            stream.write(file.text)
-            stream.flush()
-            os.fchown(stream.fileno(), _uid(file.owner), -1)
-            os.fchmod(stream.fileno(), file.mode)
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
 def _start(daemon: Daemon, tools: Programs) -> None:
     """(Re)start a daemon, and wait until it answers whom it should, and only them."""
     _must("systemctl", "daemon-reload")
@@ -433,16 +398,6 @@ def _service_shown(active: bool, enabled: bool, runs: str, answers: bool) -> dic
 
 def _names(paths: Iterable[str]) -> str:
     return ", ".join(os.path.basename(path) for path in paths)
-
-
-def _uid(user: str) -> int:
-    """Return a user's number; 0 for root, and for one that is not there."""
-    import pwd
-
-    try:
-        return pwd.getpwnam(user).pw_uid
-    except KeyError:
-        return 0
 
 
 def _must(*argv: str) -> None:
