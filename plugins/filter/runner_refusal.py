@@ -1,0 +1,39 @@
+# SPDX-FileCopyrightText: The multiarch.drone authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The filter multiarch.drone.runner_refusal: why a runner cannot be as declared, before any host is asked."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Mapping
+
+from ansible.errors import AnsibleFilterError
+from ansible_collections.multiarch.drone.plugins.module_utils._drone_runner import Tools, declare
+from ansible_collections.multiarch.drone.plugins.module_utils._platform import Platform
+from ansible_collections.multiarch.drone.plugins.module_utils._problem import Problem
+
+
+def runner_refusal(settings: Any, names: Any = None) -> str:
+    """Return what is wrong with a runner's settings, and what to do; "" where nothing is.
+
+    `names` are the names of the fleet's runners by host, "" for the host's own: the same one twice is refused.
+    """
+    if not isinstance(settings, Mapping):
+        raise AnsibleFilterError(f"{settings!r} is no dictionary of the options of multiarch.drone.drone_runner")
+    try:
+        declare(settings, Tools("docker", "python3", "", {}), Platform("linux", "amd64"))
+    except Problem as problem:
+        return str(problem)
+    name = str(settings["name"])
+    same = sorted(str(host) for host, other in (names or {}).items() if str(other or host) == name)
+    if len(same) > 1:
+        return f"the hosts {', '.join(same)} have one drone_runner_name, {name}; give each its own: nobody would know whose a build is."
+    return ""
+
+
+class FilterModule:
+    """What Ansible loads."""
+
+    def filters(self) -> dict[str, Callable[..., str]]:
+        """Return the filters by name."""
+        return {"runner_refusal": runner_refusal}
