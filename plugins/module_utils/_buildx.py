@@ -17,10 +17,8 @@ import os
 import re
 import tempfile
 import time
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Mapping
+from typing import TYPE_CHECKING, Any, Mapping, NamedTuple
 
-from . import _toml
 from ._docker import context_host, current_context, docker_config_dir
 from ._platform import Platform
 from ._problem import Problem
@@ -35,16 +33,15 @@ NETWORK_HOST = "--allow-insecure-entitlement=network.host"
 LOCK_TIMEOUT = 600
 
 
-@dataclass(frozen=True)
-class Node:
+class Node(NamedTuple):
     """One node of a builder as buildx stores it."""
 
     name: str
     endpoint: str
     platforms: tuple[str, ...] = ()
-    driver_opts: Mapping[str, str] = field(default_factory=dict)
+    driver_opts: Mapping[str, str] = {}
     flags: tuple[str, ...] = ()
-    files: Mapping[str, bytes] = field(default_factory=dict)
+    files: Mapping[str, bytes] = {}
 
     @property
     def container(self) -> str:
@@ -62,8 +59,7 @@ class Node:
         return read_config(text)
 
 
-@dataclass(frozen=True)
-class Builder:
+class Builder(NamedTuple):
     """A builder as buildx stores it."""
 
     name: str
@@ -73,6 +69,10 @@ class Builder:
 
 def read_config(text: str) -> dict[str, Any]:
     """Return what a buildkitd.toml says; a text that is no TOML stands for itself, and so equals no wish."""
+    if not text.strip():
+        return {}
+    from . import _toml
+
     try:
         return _toml.load(text)
     except ValueError:

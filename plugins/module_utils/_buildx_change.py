@@ -20,40 +20,37 @@ import shlex
 import shutil
 import tempfile
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Mapping
+from typing import TYPE_CHECKING, Any, Mapping, NamedTuple
 
-from . import _toml
 from ._buildx import Builder, Node, Store, parse
+from ._buildx_drift import drift
 from ._buildx_drivers import DRIVERS
 from ._buildx_node import (
     MISSING,
     RUNNING,
     Running,
     aside,
+    ask_for,
     cannot_build,
     daemon_options,
-    drift,
     image_of,
     inspected,
-    running,
 )
-from ._buildx_remove import removal
-from ._buildx_wish import aspects, stored_aspects
+from ._buildx_wish import differs, stored_state, wished_state
 from ._change import Plan, Step
 from ._problem import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from ._buildx_node import Asked
     from ._buildx_wish import Wish
     from ._docker import Docker
 
 START_PATIENCE = 5.0  # seconds
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(NamedTuple):
     """What a task says about the way of a change."""
 
     recreate: str = "auto"
@@ -63,8 +60,7 @@ class Options:
     timeout: int = 300
 
 
-@dataclass(frozen=True)
-class World:
+class World(NamedTuple):
     """What is there: the builder as stored, what runs for the nodes that are declared, and which builder is the default."""
 
     raw: bytes | None
@@ -97,52 +93,27 @@ class Change:
 
     # What is there
 
-    def read(self) -> World:
-        """Read the user's files, and ask what runs."""
-        name = self.name
-        raw = self.store.read(os.path.join("instances", name))
-        stored = None if raw is None else parse(raw, self.store.path(name))
-        now: Mapping[str, Running] = {}
-        if self.contained:
-            nodes = self.wish.builder.nodes
-            now = running(self.docker, self.wish.builder, nodes, {node.name: image_of(node) for node in nodes}, raw)
-        elif self.options.bootstrap and stored is not None and not self._differs(stored):
-            now = self._answering(raw or b"")
-        return World(raw, stored, now, self.store.current() if self.options.default is not None else "")
+    def read(self, asked: Asked | None = None) -> World:
+        """Return what is there, of what was `asked` already where the caller had something else to do meanwhile."""
+        asked = asked or ask_for(self.docker, self.store, self.wish, bootstrap=self.options.bootstrap)
+        if self.contained or asked.stored is None or asked.answers is dict:
+            now: Mapping[str, Running] = asked.answers()
+        else:
+            now = self._answering(asked)
+        current = self.store.current() if self.options.default is not None else ""
+        return World(asked.raw, asked.stored, now, current)
 
-    def _answering(self, raw: bytes) -> Mapping[str, Running]:
+    def _answering(self, asked: Asked) -> Mapping[str, Running]:
         """Return the nodes that run elsewhere; one that does not answer, after waiting for it, is a Problem, not a change."""
-        now = inspected(self.docker, self.name, raw=raw)
+        now = asked.answers()
         if any(node.status != RUNNING for node in now.values()):
-            now = self._booted(self.wish.builder.nodes, raw)
+            now = self._booted(self.wish.builder.nodes, asked.raw or b"")
         _check_platforms(self.wish.builder.nodes, now)
         return now
 
-    def _differs(self, stored: Builder) -> bool:
-        return self._stored_state(stored) != self._wished_state()
-
-    def _wished_state(self) -> dict[str, Any]:
-        state: dict[str, Any] = {"builder": "present", "driver": self.driver}
-        state["nodes"] = [node.name for node in self.wish.builder.nodes]
-        for node in self.wish.builder.nodes:
-            state.update({f"{node.name} {name}": value for name, value in aspects(node, self.wish.config).items()})
-        return state
-
-    def _stored_state(self, stored: Builder | None) -> dict[str, Any]:
-        if stored is None:
-            return {"builder": "absent"}
-        wished = {node.name: node for node in self.wish.builder.nodes}
-        state: dict[str, Any] = {"builder": "present", "driver": stored.driver}
-        state["nodes"] = [node.name for node in stored.nodes]
-        for node in stored.nodes:
-            if node.name in wished:
-                told = stored_aspects(node, wished[node.name], stored.driver)
-                state.update({f"{node.name} {name}": value for name, value in told.items()})
-        return state
-
     def state(self, world: World) -> dict[str, Any]:
         """Return the world in the form in which it is compared and shown."""
-        state = self._stored_state(world.stored)
+        state = stored_state(self.wish, world.stored)
         target = self._target(world)
         for node in target.nodes:
             now = world.running.get(node.name)
@@ -159,7 +130,7 @@ class Change:
         return state
 
     def _wanted(self, world: World, target: Builder) -> dict[str, Any]:
-        wanted = self._wished_state()
+        wanted = wished_state(self.wish)
         for node in target.nodes:
             now = world.running.get(node.name)
             if now is None or not self.contained:
@@ -175,7 +146,7 @@ class Change:
 
     def _target(self, world: World) -> Builder:
         """Return the builder as buildx has stored it, or will: made in a directory of its own where it differs from the wish."""
-        if world.stored is not None and not self._differs(world.stored):
+        if world.stored is not None and not differs(self.wish, world.stored):
             return world.stored
         if self.staged is None:
             self.staged = self._stage()
@@ -263,6 +234,8 @@ class Change:
         wished = {(node.name, node.endpoint) for node in self.wish.builder.nodes}
         for node in world.stored.nodes if world.stored else ():
             if (node.name, node.endpoint) not in wished and world.stored:
+                from ._buildx_remove import removal
+
                 gone = list(removal(self.docker, world.stored.driver, [node], keep_cache=self.options.keep_cache))
                 if gone:
                     before[f"{node.container} at {node.endpoint}"] = "there"
@@ -306,6 +279,8 @@ class Change:
         env = {"BUILDX_CONFIG": self.staging}
         config = os.path.join(self.staging, "wish.toml")
         if self.wish.source:
+            from . import _toml
+
             with open(config, "w", encoding="utf-8") as file:
                 file.write(_toml.dump(self.wish.source))
         for index, node in enumerate(self.wish.builder.nodes):
@@ -321,8 +296,8 @@ class Change:
         store = Store({**self.store.env, **env})
         raw = store.read(os.path.join("instances", self.name)) or b""
         staged = parse(raw, f"what buildx made of the builder {self.name}")
-        if self._differs(staged):
-            made, wanted = self._stored_state(staged), self._wished_state()
+        if differs(self.wish, staged):
+            made, wanted = stored_state(self.wish, staged), wished_state(self.wish)
             unlike = [
                 f"{name}: {made.get(name)!r}, not {wanted[name]!r}" for name in wanted if made.get(name) != wanted[name]
             ]

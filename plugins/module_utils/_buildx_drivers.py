@@ -10,8 +10,7 @@ looked at before anything runs.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Callable, Mapping
+from typing import Callable, Mapping, NamedTuple
 
 from ._problem import Problem, near
 
@@ -71,8 +70,7 @@ def _duration(text: str) -> None:
         raise ValueError(f"{text!r} is no duration such as 120s")
 
 
-@dataclass(frozen=True)
-class Driver:
+class Driver(NamedTuple):
     """One driver: its options with what checks their values, and what else a node of it may have."""
 
     options: Mapping[str, Callable[[str], None]]

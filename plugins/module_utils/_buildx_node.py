@@ -1,30 +1,31 @@
 # SPDX-FileCopyrightText: The multiarch.drone authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What runs for a builder's node: its container, the BuildKit that answers in it, and where they differ from what is declared.
+"""What runs for a builder's node: its container, and the BuildKit that answers in it.
 
 For a container two processes tell all of it, beside each other: `docker inspect` (the container and the declared image)
 and `docker exec` (workers, configuration, certificates). Every other node is asked through `docker buildx inspect`.
+Asking and hearing are apart: what a task needs for the answers is imported meanwhile. Python compiles a module's files in
+each task, and that takes as long as the answers do.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
+import os
 import re
+import shutil
 import tempfile
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Mapping
+from typing import TYPE_CHECKING, Any, Callable, Mapping, NamedTuple
 
-from ._buildx import CONFIG_DIR, CONFIG_FILE, Builder, Node, Store, platform_name, read_config
-from ._buildx_drivers import size
+from ._buildx import CONFIG_DIR, CONFIG_FILE, Builder, Node, Store, parse, platform_name, read_config
+from ._buildx_wish import differs
 from ._platform import Platform
 from ._problem import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from ._docker import Call, Docker
+    from ._buildx_wish import Wish
+    from ._docker import Call, Docker, Output
 
 DEFAULT_IMAGE = "moby/buildkit:buildx-stable-1"  # docker/buildx: driver/bkimage
 MARK = "--multiarch.drone--"
@@ -36,8 +37,7 @@ cd {CONFIG_DIR} && sha256sum certs/*/* 2>/dev/null; true
 RUNNING, STOPPED, MISSING = "running", "stopped", "missing"
 
 
-@dataclass(frozen=True)
-class Running:
+class Running(NamedTuple):
     """What is there of a node now."""
 
     status: str  # running, stopped, missing; what buildx says of others: inactive …; "silent": runs and does not answer
@@ -45,9 +45,9 @@ class Running:
     platforms: tuple[str, ...] = ()  # detected, the native one first
     gc: tuple[Mapping[str, Any], ...] | None = None  # None: not told
     config: Mapping[str, Any] | None = None
-    certificates: Mapping[str, str] = field(default_factory=dict)
-    container: Mapping[str, Any] = field(default_factory=dict)  # as `docker inspect` gives it
-    image: Mapping[str, Any] = field(default_factory=dict)  # the declared image, where this daemon has it
+    certificates: Mapping[str, str] = {}
+    container: Mapping[str, Any] = {}  # as `docker inspect` gives it
+    image: Mapping[str, Any] = {}  # the declared image, where this daemon has it
     error: str = ""
 
 
@@ -66,28 +66,40 @@ def image_of(node: Node) -> str:
     return node.driver_opts.get("image") or DEFAULT_IMAGE
 
 
-def running(
-    docker: Docker, builder: Builder, nodes: Iterable[Node], images: Mapping[str, str], raw: bytes | None
-) -> dict[str, Running]:
-    """Return what runs for each of the nodes; `images` are the declared ones, by node, `raw` is the builder's file."""
-    if builder.driver == "docker-container":
-        return _containers(docker, nodes, images)
-    return inspected(docker, builder.name, raw=raw)
+class Asked(NamedTuple):
+    """A builder's file as it was read, and the way to the answers of those who were asked what runs for it."""
+
+    raw: bytes | None
+    stored: Builder | None
+    answers: Callable[[], dict[str, Running]]
 
 
-def _containers(docker: Docker, nodes: Iterable[Node], images: Mapping[str, str]) -> dict[str, Running]:
+def ask_for(docker: Docker, store: Store, wish: Wish, *, bootstrap: bool) -> Asked:
+    """Read what is stored under a declared builder's name, and start to ask what runs for it.
+
+    Whoever calls it has time until `answers` is called. A builder without containers, of which another one is stored, or
+    which nobody wants to start, is not asked.
+    """
+    name = wish.builder.name
+    raw = store.read(os.path.join("instances", name))
+    stored = None if raw is None else parse(raw, store.path(name))
+    contained = wish.builder.driver == "docker-container"
+    if contained or (bootstrap and stored is not None and not differs(wish, stored)):
+        return Asked(raw, stored, ask(docker, wish.builder, raw))
+    return Asked(raw, stored, dict)
+
+
+def ask(docker: Docker, builder: Builder, raw: bytes | None) -> Callable[[], dict[str, Running]]:
+    """Start to ask what runs for each node of a builder, of which `raw` is the file; the result waits for the answers."""
+    if builder.driver != "docker-container":
+        return ask_buildx(docker, builder.name, raw=raw)
     asked: list[tuple[Node, Call, Call]] = []
-    for node in nodes:
+    for node in builder.nodes:
         reach = daemon_options(node)
-        objects = [node.container, *filter(None, [images.get(node.name)])]
-        asked.append(
-            (
-                node,
-                docker.start(*reach, "inspect", *objects),
-                docker.start(*reach, "exec", node.container, "sh", "-c", ASK),
-            )
-        )
-    return {node.name: _container(inspect, execute) for node, inspect, execute in asked}
+        # The slower one first.
+        execute = docker.start(*reach, "exec", node.container, "sh", "-c", ASK)
+        asked.append((node, docker.start(*reach, "inspect", node.container, image_of(node)), execute))
+    return lambda: {node.name: _container(inspect, execute) for node, inspect, execute in asked}
 
 
 def _container(inspect: Call, execute: Call) -> Running:
@@ -122,17 +134,42 @@ def _container(inspect: Call, execute: Call) -> Running:
 def inspected(
     docker: Docker, name: str, *options: str, raw: bytes | None = None, timeout: float = 120
 ) -> dict[str, Running]:
-    """Return the nodes of a builder as `docker buildx inspect` tells of them (it has no format for programs).
+    """Return the nodes of a builder as `docker buildx inspect` tells of them."""
+    return ask_buildx(docker, name, *options, raw=raw, timeout=timeout)()
+
+
+def ask_buildx(
+    docker: Docker, name: str, *options: str, raw: bytes | None = None, timeout: float = 120
+) -> Callable[[], dict[str, Running]]:
+    """Start `docker buildx inspect`, and return what waits for its answer (it has no format for programs).
 
     `raw` is the builder's file, from which buildx works on a copy: it would list the declared platforms among those
     that it found, and nobody could tell which BuildKit really has.
     """
     if raw is None:
-        output = docker.run("buildx", "inspect", *options, name, timeout=timeout)
-    else:
-        with tempfile.TemporaryDirectory(prefix="multiarch.drone-") as directory:
-            Store({"BUILDX_CONFIG": directory}).write(f"instances/{name}", _undeclared(raw))
-            output = docker.run("buildx", "inspect", *options, name, env={"BUILDX_CONFIG": directory}, timeout=timeout)
+        call = docker.start_buildx("inspect", *options, name, timeout=timeout)
+        return lambda: _nodes(name, call.wait())
+    directory = tempfile.mkdtemp(prefix="multiarch.drone-")
+
+    def answer() -> dict[str, Running]:
+        try:
+            return _nodes(name, call.wait())
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
+
+    try:
+        os.mkdir(os.path.join(directory, "instances"))
+        with open(os.path.join(directory, "instances", name), "wb") as file:
+            file.write(_undeclared(raw))
+        call = docker.start_buildx("inspect", *options, name, env={"BUILDX_CONFIG": directory}, timeout=timeout)
+    except BaseException:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
+    return answer
+
+
+def _nodes(name: str, output: Output) -> dict[str, Running]:
+    """Return the nodes that `docker buildx inspect` has told of."""
     nodes: dict[str, Running] = {}
     for block in re.split(r"\n\s*\n", output.out.partition("\nNodes:\n")[2]):
         facts = dict(re.findall(r"^([A-Z][A-Za-z ]*):[ \t]+(.*?)\s*$", block, re.MULTILINE))
@@ -166,155 +203,6 @@ def _normal(platform: str) -> str:
         return platform
 
 
-def drift(node: Node, wished_config: Mapping[str, Any], now: Running) -> list[str]:
-    """Return where a node's container differs from what the node declares; for each, what it is and what it should be.
-
-    `node` is the node as buildx has stored it, or will: flags and certificates as they go into the container.
-    """
-    if not now.container:
-        return []
-    found = [*_image_drift(node, now), *_settings_drift(node, now)]
-    if now.status == RUNNING:
-        found += _daemon_drift(node, wished_config, now)
-    return found
-
-
-def _image_drift(node: Node, now: Running) -> Iterator[str]:
-    wished = image_of(node)
-    runs, reference = str(now.container.get("Image", "")), str(now.container["Config"].get("Image", ""))
-    if now.image:
-        if now.image["Id"] != runs:
-            yield f"image: runs {_short(runs)} ({reference}), {wished} is {_short(str(now.image['Id']))}"
-    elif reference.partition("@")[0] != wished.partition("@")[0]:  # buildx may pin the reference's digest
-        yield f"image: runs {reference}, declared {wished}"
-    tag = re.search(r":(v\d+\.\d+\.\d+)(-rootless)?$", wished)
-    if now.version and tag and now.version != tag.group(1):
-        yield f"version: runs BuildKit {now.version}, declared {tag.group(1)}"
-
-
-def _settings_drift(node: Node, now: Running) -> Iterator[str]:
-    opts, host, config = node.driver_opts, now.container["HostConfig"], now.container["Config"]
-    has_config = CONFIG_FILE in node.files
-    command = [*(["--config", f"{CONFIG_DIR}/{CONFIG_FILE}"] if has_config else []), *node.flags]
-    if list(config.get("Cmd") or []) != command:
-        yield f"command: {' '.join(config.get('Cmd') or []) or 'none'}, declared {' '.join(command) or 'none'}"
-    for option, key, read in (
-        ("memory", "Memory", size),
-        ("memory-swap", "MemorySwap", size),
-        ("cpu-period", "CpuPeriod", int),
-        ("cpu-quota", "CpuQuota", int),
-        ("cpu-shares", "CpuShares", int),
-        ("cpuset-cpus", "CpusetCpus", str),
-        ("cpuset-mems", "CpusetMems", str),
-    ):
-        have = host.get(key) or read("0" if read is not str else "")
-        if option == "memory-swap" and option not in opts:
-            continue  # Docker sets it by itself where memory is limited
-        wish = opts.get(option, "" if read is str else "0")
-        want = -1 if wish == "-1" else read(wish)
-        if have != want:
-            yield f"{option}: {have}, declared {want}"
-    network = str(host.get("NetworkMode") or "default")
-    if network != opts.get("network", network if network in ("default", "bridge") else "default"):
-        yield f"network: {network}, declared {opts.get('network', 'default')}"
-    # Without cgroupfs Docker takes no parent from buildx, and the option means nothing.
-    parent = str(host.get("CgroupParent") or "")
-    if parent and parent != opts.get("cgroup-parent", "/docker/buildx"):
-        yield f"cgroup-parent: {parent}, declared {opts.get('cgroup-parent', '/docker/buildx')}"
-    restart = host.get("RestartPolicy") or {}
-    policy = str(restart.get("Name") or "no") + (
-        f":{restart['MaximumRetryCount']}" if restart.get("MaximumRetryCount") else ""
-    )
-    if policy != opts.get("restart-policy", "unless-stopped"):
-        yield f"restart-policy: {policy}, declared {opts.get('restart-policy', 'unless-stopped')}"
-    yield from _environment_drift(node, now)
-
-
-def _environment_drift(node: Node, now: Running) -> Iterator[str]:
-    """Yield the names of variables that differ; never their values, which may be tokens."""
-    have = dict(word.partition("=")[::2] for word in now.container["Config"].get("Env") or [])
-    want = {name[len("env.") :]: value for name, value in node.driver_opts.items() if name.startswith("env.")}
-    known = set(want) | {"PATH"}
-    if now.image:
-        known |= {word.partition("=")[0] for word in now.image["Config"].get("Env") or []}
-    differing = sorted({name for name, value in want.items() if have.get(name) != value})
-    if differing:
-        yield f"environment: {', '.join(differing)} as declared is not set"
-    if now.image and set(have) - known:
-        yield f"environment: {', '.join(sorted(set(have) - known))} is set, not declared"
-
-
-def _daemon_drift(node: Node, wished: Mapping[str, Any], now: Running) -> Iterator[str]:
-    if now.config is not None and now.config != wished:
-        differing = sorted(name for name in {**now.config, **wished} if now.config.get(name) != wished.get(name))
-        yield f"config in the container: differs in {', '.join(differing)}"
-    certificates = {
-        name: hashlib.sha256(content).hexdigest() for name, content in node.files.items() if name != CONFIG_FILE
-    }
-    if dict(now.certificates) != certificates:
-        differing = sorted(
-            name
-            for name in {**now.certificates, **certificates}
-            if now.certificates.get(name) != certificates.get(name)
-        )
-        yield f"certificates in the container: {', '.join(differing)}"
-    if not any("gc" in flag for flag in node.flags):
-        yield from _gc_drift(wished, now)
-
-
-def _gc_drift(wished: Mapping[str, Any], now: Running) -> Iterator[str]:
-    """Yield where the GC policy in force is not the declared one, as far as it is declared rule by rule (or switched off)."""
-    oci = (wished.get("worker") or {}).get("oci") or {}
-    if now.gc is None or not isinstance(oci, Mapping):
-        return
-    if oci.get("gc") is False:
-        if now.gc:
-            yield f"gc policy: {len(now.gc)} rules in force, declared off"
-        return
-    rules = oci.get("gcpolicy")
-    if not rules:
-        return
-    if len(rules) != len(now.gc):
-        yield f"gc policy: {len(now.gc)} rules in force, declared {len(rules)}"
-        return
-    for index, (rule, actual) in enumerate(zip(rules, now.gc)):
-        for name, have in actual.items():
-            want = _gc_value(name, rule)
-            if want is not None and want != (have or type(want)()):
-                yield f"gc policy: rule {index}: {name} is {have or 0}, declared {want}"
-
-
-def _gc_value(name: str, rule: Mapping[str, Any]) -> Any:
-    """Return what a rule should read as in force; None where only the daemon can tell (a share of its disk)."""
-    if name == "all":
-        return bool(rule.get("all", False))
-    if name == "filter":
-        return list(rule.get("filters") or [])
-    if name == "keepDuration":
-        return _nanoseconds(rule.get("keepDuration", 0))
-    if name in ("reservedSpace", "maxUsedSpace", "minFreeSpace"):
-        given = rule.get(name, rule.get("keepBytes", 0) if name == "reservedSpace" else 0)
-        try:
-            return size(str(given))
-        except ValueError:
-            return None
-    return None
-
-
-def _nanoseconds(given: Any) -> int | None:
-    units = {"h": 3600, "m": 60, "s": 1}
-    text = str(given)
-    if re.fullmatch(r"\d+", text):
-        return int(text) * 10**9
-    if not re.fullmatch(r"(\d+[hms])+", text):
-        return None
-    return sum(int(number) * units[unit] for number, unit in re.findall(r"(\d+)([hms])", text)) * 10**9
-
-
 def cannot_build(node: Node, now: Running) -> list[str]:
     """Return the declared platforms that the BuildKit which answers neither runs nor emulates."""
     return [platform for platform in node.platforms if now.platforms and platform not in now.platforms]
-
-
-def _short(digest: str) -> str:
-    return digest[:19]

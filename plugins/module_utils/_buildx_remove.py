@@ -138,7 +138,54 @@ def _orphan_step(docker: Docker, kind: str, name: str) -> Step:
     return Step(f"remove the orphan {kind} {name}", lambda: docker.run(*command, name))
 
 
-def with_others(plan: Plan, name: str, before: Any, after: Any, steps: Sequence[Step]) -> Plan:
+class Beside:
+    """What a task changes beside its builder: the user's other builders, and orphans."""
+
+    def __init__(self, docker: Docker, store: Store, params: Mapping[str, Any]) -> None:
+        self.docker, self.store, self.params = docker, store, params
+
+    def read(self) -> dict[str, list[str]]:
+        """Return what is there of it."""
+        found = {}
+        if self.params["exclusive"] is not None:
+            keep = {*self.params["exclusive"], self.params["name"]}
+            found["other builders"] = [name for name in self.store.names() if name not in keep]
+        if self.params["remove_orphans"]:
+            names = self.params["remove_orphans"]
+            there = orphans(self.docker, self.store)
+            orphan_steps(self.docker, there, names)  # their names are looked at before anything is done
+            found["orphans"] = sorted(str(item["name"]) for item in there if item["name"] in names)
+        return found
+
+    def add(self, plan: Plan) -> Plan:
+        """Return the plan with these changes after its own."""
+        there = self.read()
+        for name in there.get("other builders", []):
+            other = self.store.builder(name)
+            steps = (
+                builder_steps(self.docker, self.store, other, keep_cache=bool(self.params["keep_cache"]))
+                if other
+                else []
+            )
+            plan = _with_others(plan, f"other builder {name}", "present", "absent", list(steps))
+        if there.get("orphans"):
+            steps = orphan_steps(self.docker, orphans(self.docker, self.store), there["orphans"])
+            plan = _with_others(plan, "orphans", there["orphans"], [], steps)
+        return plan
+
+    def state(self, plan: Plan) -> dict[str, Any]:
+        """Return what is there of it in the shape of a plan's state."""
+        there = self.read()
+        state: dict[str, Any] = {}
+        for key in plan.after:
+            if key.startswith("other builder "):
+                state[key] = "present" if key[len("other builder ") :] in there["other builders"] else "absent"
+        if "orphans" in plan.after:
+            state["orphans"] = there["orphans"]
+        return state
+
+
+def _with_others(plan: Plan, name: str, before: Any, after: Any, steps: Sequence[Step]) -> Plan:
     """Return a plan that also does something beside the builder, named in the diff."""
     if not steps:
         return Plan({**plan.before, name: after}, {**plan.after, name: after}, plan.steps)

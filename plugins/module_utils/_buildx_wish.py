@@ -9,8 +9,7 @@ import hashlib
 import os
 import re
 import shlex
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Mapping
+from typing import TYPE_CHECKING, Any, Mapping, NamedTuple
 from urllib.parse import quote_plus
 
 from ._buildx import CONFIG_DIR, NETWORK_HOST, Builder, Node, Store, check_name, read_config
@@ -30,8 +29,7 @@ SETTINGS = (
 REGISTRY_SETTINGS = ("mirrors", "http", "insecure", "ca", "keypair", "tlsconfigdir")
 
 
-@dataclass(frozen=True)
-class Wish:
+class Wish(NamedTuple):
     """A declared builder. The nodes' files are the certificates alone; `config` is what buildkitd.toml shall say in the container."""
 
     builder: Builder
@@ -64,7 +62,7 @@ def wish_of(params: Mapping[str, Any], store: Store) -> Wish:
     config, files = in_container(source)
     nodes = tuple(_node(index, node, name, driver, store) for index, node in enumerate(params["nodes"] or [{}]))
     _check_together(nodes, store, name)
-    nodes = tuple(replace(node, files=files) for node in nodes)
+    nodes = tuple(node._replace(files=files) for node in nodes)
     return Wish(Builder(name, driver, nodes), config, source, tuple(_doubts(source)))
 
 
@@ -233,7 +231,35 @@ def stored_aspects(node: Node, wish: Node | None, driver: str) -> dict[str, Any]
     flags = node.flags
     if wish is not None and implied_flags(wish, driver) and flags[-1:] == (NETWORK_HOST,):
         flags = flags[:-1]
-    return aspects(replace(node, flags=flags), node.config())
+    return aspects(node._replace(flags=flags), node.config())
+
+
+def wished_state(wish: Wish) -> dict[str, Any]:
+    """Return a declared builder in the form in which it is compared and shown."""
+    state: dict[str, Any] = {"builder": "present", "driver": wish.builder.driver}
+    state["nodes"] = [node.name for node in wish.builder.nodes]
+    for node in wish.builder.nodes:
+        state.update({f"{node.name} {name}": value for name, value in aspects(node, wish.config).items()})
+    return state
+
+
+def stored_state(wish: Wish, stored: Builder | None) -> dict[str, Any]:
+    """Return a builder as buildx has stored it, or none, in the form in which it is compared with a declared one."""
+    if stored is None:
+        return {"builder": "absent"}
+    wished = {node.name: node for node in wish.builder.nodes}
+    state: dict[str, Any] = {"builder": "present", "driver": stored.driver}
+    state["nodes"] = [node.name for node in stored.nodes]
+    for node in stored.nodes:
+        if node.name in wished:
+            told = stored_aspects(node, wished[node.name], stored.driver)
+            state.update({f"{node.name} {name}": value for name, value in told.items()})
+    return state
+
+
+def differs(wish: Wish, stored: Builder | None) -> bool:
+    """Return whether buildx has stored another builder than the declared one."""
+    return stored_state(wish, stored) != wished_state(wish)
 
 
 def _seen(option: str, value: str) -> str:

@@ -14,7 +14,7 @@ that fails does not keep the others from being done.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Callable, Mapping
+from typing import TYPE_CHECKING, Any, Callable, Mapping, NamedTuple
 
 from ._problem import Problem
 
@@ -30,8 +30,7 @@ FAILURES_SHOWN = 5
 GIVE_UP_AFTER = 5
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """One change: what it does, in words ("register qemu-aarch64"), how, and how it is taken back."""
 
     summary: str

@@ -16,8 +16,7 @@ import re
 import shlex
 import subprocess
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Mapping
+from typing import TYPE_CHECKING, Any, Mapping, NamedTuple
 
 from ._problem import Problem
 
@@ -26,6 +25,9 @@ if TYPE_CHECKING:
 
 # The option that every module that calls the Docker CLI takes; documented in doc_fragments/docker_cli.py.
 DOCKER_CLI_OPTIONS = {"docker_cli": {"type": "str", "default": "docker"}}
+
+# Where the CLI finds its plugins after the user's own directory (docker/cli: cli-plugins/manager).
+PLUGIN_DIRS = tuple(f"/usr/{path}/docker/cli-plugins" for path in ("local/lib", "local/libexec", "lib", "libexec"))
 
 # What Docker says, and what to do about it. The first that matches wins.
 HINTS = (
@@ -41,8 +43,7 @@ HINTS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Output:
+class Output(NamedTuple):
     """What a docker process said."""
 
     argv: tuple[str, ...]
@@ -76,8 +77,7 @@ class Output:
         )
 
 
-@dataclass(frozen=True)
-class Docker:
+class Docker(NamedTuple):
     """The Docker CLI of one user: `cli` is its name or path, `env` what is set over the environment."""
 
     cli: str = "docker"
@@ -102,7 +102,18 @@ class Docker:
         timeout: float = 120,
     ) -> Call:
         """Start `docker ARGS` beside others; the process works until `wait` is called."""
-        argv = (self.cli, *args)
+        return self._start((self.cli, *args), env, stdin, timeout)
+
+    def start_buildx(self, *args: str, env: Mapping[str, str] | None = None, timeout: float = 120) -> Call:
+        """Start `docker buildx ARGS`, by the plugin's own path where it is plain to see.
+
+        The CLI starts a plugin twice, first to be told what it is: that takes longer than the answer.
+        """
+        environment = {**os.environ, **(self.env or {})}
+        plugin = buildx_plugin(environment) if self.cli == "docker" else ""
+        return self._start((plugin, *args) if plugin else (self.cli, "buildx", *args), env, None, timeout)
+
+    def _start(self, argv: tuple[str, ...], env: Mapping[str, str] | None, stdin: bytes | None, timeout: float) -> Call:
         # Hints and colours of the CLI are for terminals; a builder that the environment names would win over ours.
         settings = {"DOCKER_CLI_HINTS": "false", "NO_COLOR": "1", "BUILDKIT_PROGRESS": "plain", "BUILDX_BUILDER": ""}
         environment = {**os.environ, **settings, **(self.env or {}), **(env or {})}
@@ -125,8 +136,7 @@ class Docker:
         return Call(argv, process, stdin, timeout, time.monotonic())
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
     """A docker process at work."""
 
     argv: tuple[str, ...]
@@ -166,6 +176,26 @@ def docker_config_dir(env: Mapping[str, str]) -> str:
     return env.get("DOCKER_CONFIG") or os.path.join(os.path.expanduser("~"), ".docker")
 
 
+def buildx_plugin(env: Mapping[str, str]) -> str:
+    """Return the path of the buildx that the CLI would start, or "" where it has to be asked."""
+    if _config(env).get("cliPluginsExtraDirs"):
+        return ""
+    directories = (os.path.join(docker_config_dir(env), "cli-plugins"), *PLUGIN_DIRS)
+    paths = (os.path.join(directory, "docker-buildx") for directory in directories)
+    found = next((path for path in paths if os.path.exists(path)), "")
+    return found if os.access(found, os.X_OK) else ""
+
+
+def _config(env: Mapping[str, str]) -> dict[str, Any]:
+    """Return the user's config.json; {} without one, or where it is none."""
+    try:
+        with open(os.path.join(docker_config_dir(env), "config.json"), encoding="utf-8") as file:
+            config = json.load(file)
+    except (OSError, ValueError):
+        return {}
+    return config if isinstance(config, dict) else {}
+
+
 def context_host(env: Mapping[str, str], name: str) -> str:
     """Return the address of the daemon that the context `name` stands for, or "" where there is no such context."""
     if name == "default":
@@ -187,11 +217,7 @@ def current_context(env: Mapping[str, str]) -> str:
         return env["DOCKER_CONTEXT"]
     if env.get("DOCKER_HOST"):
         return "default"
-    try:
-        with open(os.path.join(docker_config_dir(env), "config.json"), encoding="utf-8") as file:
-            return str(json.load(file).get("currentContext") or "default")
-    except (OSError, ValueError, AttributeError):
-        return "default"
+    return str(_config(env).get("currentContext") or "default")
 
 
 def shown(argv: Sequence[str]) -> str:

@@ -207,7 +207,7 @@ def _locked(step: Step, lock: Any) -> Step:
 
         return locked
 
-    return replace(step, apply=under_lock(step.apply), undo=under_lock(step.undo) if step.undo else None)
+    return step._replace(apply=under_lock(step.apply), undo=under_lock(step.undo) if step.undo else None)
 
 
 def _each(do: Callable[[Place], Any], places: Collection[Place], at_a_time: int) -> list[Any]:

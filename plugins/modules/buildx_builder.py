@@ -187,7 +187,7 @@ RETURN = r"""
 builder:
   description:
     - The builder as it is now (in check mode before the change), as RV(multiarch.drone.buildx_builder_info#module:builders) has it;
-      null when there is none. C(cache_bytes) is left to the info module.
+      null when there is none. C(platforms_native), C(platforms_emulated) and C(cache_bytes) are null, and left to the info module.
   type: dict
   returned: success
 drift:

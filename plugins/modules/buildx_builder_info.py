@@ -80,6 +80,10 @@ builders:
         status:
           description: V(running), V(stopped), V(missing), V(inactive), V(silent) (it runs and does not answer) or V(error).
           type: str
+        platforms:
+          description: The platforms that its BuildKit executes.
+          type: list
+          elements: str
         platforms_declared:
           description: The platforms that the builder declares on it.
           type: list
@@ -89,7 +93,7 @@ builders:
           type: list
           elements: str
         platforms_emulated:
-          description: The other platforms that its BuildKit can build.
+          description: The other platforms that its BuildKit executes.
           type: list
           elements: dict
           contains:
@@ -146,7 +150,7 @@ problems:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils._buildx_declare import describe
+from ..module_utils._buildx_info import describe
 from ..module_utils._change import serve
 from ..module_utils._docker import DOCKER_CLI_OPTIONS
 

@@ -8,11 +8,11 @@ import hashlib
 
 import pytest
 from ansible_collections.multiarch.drone.plugins.module_utils._buildx import Node
+from ansible_collections.multiarch.drone.plugins.module_utils._buildx_drift import drift
 from ansible_collections.multiarch.drone.plugins.module_utils._buildx_node import (
     RUNNING,
     Running,
     cannot_build,
-    drift,
     inspected,
 )
 from ansible_collections.multiarch.drone.plugins.module_utils._docker import Docker

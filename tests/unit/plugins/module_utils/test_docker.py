@@ -7,6 +7,7 @@ import json
 import time
 
 import pytest
+from ansible_collections.multiarch.drone.plugins.module_utils import _docker
 from ansible_collections.multiarch.drone.plugins.module_utils._docker import (
     Docker,
     context_host,
@@ -114,3 +115,38 @@ def test_contexts_are_found_as_the_cli_finds_them(tmp_path):
     assert context_host(env, "arm") == "ssh://pi"
     assert current_context({**env, "DOCKER_HOST": "tcp://x:1"}) == "default"
     assert current_context({**env, "DOCKER_CONTEXT": "b", "DOCKER_HOST": "tcp://x:1"}) == "b"
+
+
+def plugin(directory, mode=0o755):
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / "docker-buildx"
+    path.write_text("#!/bin/sh\necho $*\n")
+    path.chmod(mode)
+    return str(path)
+
+
+def test_buildx_is_started_by_its_own_path_where_the_cli_would_find_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
+    monkeypatch.setattr(_docker, "PLUGIN_DIRS", (str(tmp_path / "usr"),))
+    env = {"DOCKER_CONFIG": str(tmp_path / "docker")}
+    systems = plugin(tmp_path / "usr")
+    assert _docker.buildx_plugin(env) == systems
+    users = plugin(tmp_path / "docker/cli-plugins")
+    assert _docker.buildx_plugin(env) == users
+    assert Docker().start_buildx("inspect", "ci").wait().out == "inspect ci\n"
+
+
+def test_buildx_is_left_to_the_cli_where_the_way_to_it_is_not_plain(tmp_path, monkeypatch):
+    env = {"DOCKER_CONFIG": str(tmp_path / "docker")}
+    monkeypatch.setattr(_docker, "PLUGIN_DIRS", (str(tmp_path / "usr"),))
+    assert _docker.buildx_plugin(env) == ""
+    plugin(tmp_path / "docker/cli-plugins", mode=0o644)
+    plugin(tmp_path / "usr")
+    assert _docker.buildx_plugin(env) == "", "what the CLI would find first cannot be executed"
+    plugin(tmp_path / "docker/cli-plugins")
+    (tmp_path / "docker/config.json").write_text('{"cliPluginsExtraDirs": ["/opt/plugins"]}')
+    assert _docker.buildx_plugin(env) == ""
+    cli = tmp_path / "cli"
+    cli.write_text("#!/bin/sh\necho cli $*\n")
+    cli.chmod(0o755)
+    assert Docker(str(cli)).start_buildx("inspect", "ci").wait().out == "cli buildx inspect ci\n"
