@@ -42,6 +42,7 @@ LISTS = {
 }
 VALUES = {
     "builder": "--builder",
+    "cgroup_parent": "--cgroup-parent",
     "network": "--network",
     "provenance": "--provenance",
     "sbom": "--sbom",
@@ -50,7 +51,7 @@ VALUES = {
 }
 SWITCHES = {"load": "--load", "no_cache": "--no-cache", "pull": "--pull", "push": "--push"}
 
-# What decides on what the image holds; build_contexts do so by their content.
+# What decides on what the image holds, as BuildKit's own cache has it; build_contexts do so by their content.
 DECISIVE = (
     "add_hosts",
     "annotations",
@@ -61,7 +62,9 @@ DECISIVE = (
     "outputs",
     "provenance",
     "sbom",
+    "shm_size",
     "target",
+    "ulimit",
 )
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Mapping
 from . import _inputs
 from ._build import KEY, Build
 from ._change import Plan, Step, carry_out
-from ._docker import Docker, Output, last_words
+from ._docker import Docker, Output, last_words, without_passwords
 from ._problem import Problem
 from ._registry import Absent, Access, Denied, Image, missing, read_all
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ._inputs import Inputs
+    from ._manifest import Document
 
 LINES = 2000  # of the build's log that a result carries
 
@@ -57,7 +58,13 @@ def pushed(build: Build, docker: Docker, options: Mapping[str, Any], *, check_mo
         ca_path=options["ca_path"],
     )
     inputs = _inputs.read(build, access)
-    before = _present(build, read_all(build.tags, access.renewed()))
+
+    def told(document: Document) -> str:
+        """Return the platform of a manifest that says what it was made from: this platform is among the inputs."""
+        ours = inputs.digest and document.annotations.get(KEY) == inputs.digest
+        return str(build.platforms[0]) if ours and len(build.platforms) == 1 else ""
+
+    before = _present(build, read_all(build.tags, access.renewed(), told))
     reasons = _reasons(build, inputs, before)
     stale = bool(reasons)
     if options["rebuild"] == "always":
@@ -68,7 +75,7 @@ def pushed(build: Build, docker: Docker, options: Mapping[str, Any], *, check_mo
     if reasons and not check_mode:
         built = run(build, docker, inputs.digest)
         after = _present(build, read_all(build.tags, access.renewed()))
-        _prove(build, built, after)
+        _prove(build, built, after, inputs.digest)
         changed = any(runnable(after[tag]) != runnable(before[tag]) for tag in after)
         result.update(log=list(built.log), metadata=dict(built.metadata))
     plan = _plan(build, before, inputs, changed)
@@ -183,11 +190,12 @@ def _taken(summary: str) -> Step:
     return Step(summary, lambda: None)
 
 
-def _prove(build: Build, built: Built, images: Mapping[str, Image | None]) -> None:
-    """Raise a Problem where a registry does not have what was pushed."""
+def _prove(build: Build, built: Built, images: Mapping[str, Image | None], input_digest: str) -> None:
+    """Raise a Problem where a registry has neither what was pushed nor what another play made from the same inputs."""
     digest = built.metadata.get("containerimage.digest")
     for tag, image in images.items():
-        if image is None or (digest and image.digest != digest):
+        same = image and input_digest and image.document.annotations.get(KEY) == input_digest
+        if image is None or (digest and image.digest != digest and not same):
             has = image.digest if image else "nothing that we may read"
             todo = "is it the same registry for the builder and for this host, and did nobody else push?"
             raise Problem(f"{tag}: the build pushed {digest}, and the registry has {has}", todo, log=list(built.log))
@@ -235,5 +243,5 @@ def _failure(build: Build, output: Output, log: tuple[str, ...]) -> Problem:
     said = last_words("\n".join(log)) or f"exit status {output.rc}"
     text = "\n".join(log)
     todo = next((todo for words, todo in HINTS if words in text), "") or output.problem().todo
-    what = ", ".join(map(str, build.tags)) or build.context
+    what = ", ".join(map(str, build.tags)) or without_passwords(build.context)
     return Problem(f"building {what} failed: {said}", todo or "its last lines are in log", rc=output.rc, log=list(log))

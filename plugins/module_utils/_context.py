@@ -52,13 +52,16 @@ def digest_tree(root: str, ignore: Ignore) -> Tree:
     sha256 = hashlib.sha256()
     buffer = memoryview(bytearray(BUFFER))
     entries = size = 0
-    for path, name, status in _walk(os.path.realpath(root), "", ignore, ()):
-        header = _header(path, name, status)
-        sha256.update(json.dumps(header).encode() + b"\n")
-        if stat.S_ISREG(status.st_mode):
-            _add(sha256, path, status.st_size, buffer)
-            size += status.st_size
-        entries += 1
+    try:
+        for path, name, status in _walk(os.path.realpath(root), "", ignore, ()):
+            header = _header(path, name, status)
+            sha256.update(json.dumps(header).encode() + b"\n")
+            if stat.S_ISREG(status.st_mode):
+                _add(sha256, path, status.st_size, buffer)
+                size += status.st_size
+            entries += 1
+    except RecursionError:
+        raise Problem(f"{root}: its directories are nested too deep", "leave them out with .dockerignore") from None
     return Tree(f"sha256:{sha256.hexdigest()}", entries, size)
 
 

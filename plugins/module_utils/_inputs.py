@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Mapping
 
 from ._build import is_git, is_url
 from ._context import digest_tree, read_ignore
+from ._docker import without_passwords
 from ._dockerfile import Needs, needs
 from ._problem import Problem
 from ._reference import Reference
@@ -128,13 +129,12 @@ def _git(url: str, file: str | None, deadline: float) -> tuple[str, str]:
     import re
     import tempfile
 
+    unknown = f"what {without_passwords(url)} gives is not known beforehand"
     if not is_git(url):
-        raise Problem(
-            f"what {url} gives is not known beforehand", "give a Git repository for builds that know when to stop"
-        )
+        raise Problem(unknown, "give a Git repository for builds that know when to stop")
     remote, fragment = (*url.split("#", 1), "")[:2]
     if "?" in remote:
-        raise Problem(f"what {url} gives is not known beforehand", "write the ref and directory as #REF:DIRECTORY")
+        raise Problem(unknown, "write the ref and directory as #REF:DIRECTORY")
     ref, directory = (*fragment.split(":", 1), "")[:2]
     remote = f"https://{remote}" if remote.startswith("github.com/") else remote
     if not re.fullmatch(r"[\w./-]*", ref) or ref.startswith("-"):
@@ -155,8 +155,6 @@ def _git(url: str, file: str | None, deadline: float) -> tuple[str, str]:
 
 def _run_git(repository: str, deadline: float, *args: str) -> str:
     import subprocess
-
-    from ._docker import without_passwords
 
     environment = {
         **os.environ,

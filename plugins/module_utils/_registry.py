@@ -116,9 +116,15 @@ class Access:
         return registry in self.insecure or bool(_LOOPBACK.fullmatch(registry))
 
 
-def read_all(references: Sequence[Reference], access: Access) -> list[Image | Problem]:
-    """Return each image, or the Problem of reading it, in order; a few connections serve them all."""
-    return _ask(Client.image, references, access)
+def read_all(
+    references: Sequence[Reference], access: Access, told: Callable[[Document], str] = lambda _document: ""
+) -> list[Image | Problem]:
+    """Return each image, or the Problem of reading it, in order; a few connections serve them all.
+
+    A manifest that stands alone names no platform: its configuration does, which costs a second question. `told` answers
+    it for a manifest that the caller knows.
+    """
+    return _ask(lambda client, reference: client.image(reference, told), references, access)
 
 
 def digests(references: Sequence[Reference], access: Access) -> list[str | Problem]:
@@ -152,9 +158,13 @@ class Client:
         self.access = access
         self.transport = Transport(access.deadline, access.ca_path)
 
-    def image(self, reference: Reference) -> Image:
+    def image(self, reference: Reference, told: Callable[[Document], str] = lambda _document: "") -> Image:
         """Return the image that a registry has under this reference."""
         document = self.document(reference)
+        platform = "" if document.is_index else told(document)
+        if platform:
+            entry = _manifest.Entry(document.digest, document.size, document.media_type, platform)
+            return Image(reference, document, (replace(entry, annotations=document.annotations),), (), ())
         platforms, attestations, others = self._sort(reference, document, DEPTH)
         return Image(reference, document, tuple(platforms), tuple(attestations), tuple(others))
 

@@ -172,6 +172,9 @@ options:
     description: Names and addresses that the C(RUN) steps see.
     type: dict
     default: {}
+  cgroup_parent:
+    description: The cgroup under which the C(RUN) steps run, for builders whose daemon knows it.
+    type: str
   allow:
     description: Entitlements, such as V(network.host). They are dangerous on a shared builder.
     type: list
@@ -367,6 +370,7 @@ def main() -> None:
             "cache_from": TEXTS,
             "cache_to": TEXTS,
             "call": {"type": "str", "choices": ["build", "check"], "default": "build"},
+            "cgroup_parent": {"type": "str"},
             "context": {"type": "str", "required": True},
             "file": {"type": "str"},
             "insecure_registries": TEXTS,

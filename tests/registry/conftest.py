@@ -78,6 +78,15 @@ class Registry:
     storage: Path
     ca: Path | None
     auth: bool
+    log: Path
+
+    def asked(self):
+        """Return what was asked since this was called last, such as `HEAD /v2/app/manifests/1`."""
+        asked = [
+            line.split('"')[1].rpartition(" ")[0] for line in self.log.read_text().splitlines() if " HTTP/1" in line
+        ]
+        self.log.write_text("")
+        return asked
 
     def push(self, layout, name, *options):
         """Push an OCI layout with skopeo, all of its platforms, and return the image's reference."""
@@ -106,7 +115,7 @@ def start_registry(tmp_path):
         # With TLS by this machine's name: to BuildKit and Docker, the loopback is insecure by itself.
         name = socket.gethostname() if tls else "127.0.0.1"
         directory = tmp_path / f"registry{len(running)}"
-        directory.mkdir()
+        directory.mkdir(exist_ok=True)
         with socket.socket() as free:
             free.bind((socket.gethostbyname(name), 0))
             host = f"{name}:{free.getsockname()[1]}"
@@ -118,7 +127,7 @@ def start_registry(tmp_path):
         (directory / "config.yml").write_text(
             json.dumps({"version": "0.1", "log": {"level": "warn"}, "storage": storage, "http": http, **login})
         )
-        with (directory / "log").open("wb") as log:
+        with (directory / "log").open("ab") as log:
             process = subprocess.Popen(
                 ["docker-registry", "serve", str(directory / "config.yml")],
                 stdout=log,
@@ -127,7 +136,7 @@ def start_registry(tmp_path):
             )
         running.append(process)
         _wait_for(host, process, directory / "log")
-        return Registry(host, directory / "storage", directory / "ca.pem" if tls else None, auth)
+        return Registry(host, directory / "storage", directory / "ca.pem" if tls else None, auth, directory / "log")
 
     yield start
     for process in running:
@@ -232,7 +241,7 @@ def start_buildkitd(tmp_path, home):
 
     def start(name="fleet", config=""):
         directory = tmp_path / f"buildkitd-{name}"
-        directory.mkdir()
+        directory.mkdir(exist_ok=True)
         (directory / "buildkitd.toml").write_text(config)
         address = f"unix://{directory}/socket"
         command = [programs / "buildkitd", "--config", directory / "buildkitd.toml", "--root", directory / "root"]

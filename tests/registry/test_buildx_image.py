@@ -98,6 +98,16 @@ def test_an_image_is_predicted_built_kept_and_built_again_for_each_input_that_ma
     assert changed["digest"] != first["digest"]
 
 
+@pytest.mark.parametrize("options", [{}, {"platforms": ["linux/arm64"], "provenance": "false"}])
+def test_an_unchanged_image_costs_one_question_and_one_for_each_base(build, registry, layout, context, options):
+    base = registry.push(layout(*FLEET), "base:1")
+    (context / "Dockerfile").write_text(f"FROM {base}\nCOPY hello /\n")
+    build(**options)
+    registry.asked()
+    assert build(**options)["built"] is False
+    assert registry.asked() == ["HEAD /v2/base/manifests/1", "GET /v2/app/manifests/1"]
+
+
 def test_a_new_tag_is_pushed_and_both_must_be_there(build, registry):
     first = build()
     both = [f"{registry.host}/app:1", f"{registry.host}/other/app:2"]
@@ -151,22 +161,25 @@ def test_without_provenance_the_index_has_platforms_only_and_one_platform_is_kno
     assert (always["built"], always["changed"]) == (True, False)
 
 
-def test_a_registry_with_tls_and_a_login_is_pushed_to_and_read(module, start_registry, start_buildkitd, context, home):
-    registry = start_registry(tls=True, auth=True)
-    builder = start_buildkitd(config=f'[registry."{registry.host}"]\nca = ["{registry.ca}"]\n')
+@pytest.mark.parametrize(("tls", "auth"), [(True, True), (True, False), (False, True)])
+def test_a_registry_with_tls_or_a_login_is_pushed_to_and_read(
+    module, start_registry, start_buildkitd, context, home, tls, auth
+):
+    registry = start_registry(tls=tls, auth=auth)
+    builder = start_buildkitd(config=f'[registry."{registry.host}"]\nca = ["{registry.ca}"]\n' if tls else "")
     arguments = {
         "context": str(context),
         "tags": [f"{registry.host}/app:1"],
         "platforms": FLEET,
         "push": True,
         "builder": builder,
-        "ca_path": str(registry.ca),
+        "ca_path": str(registry.ca) if tls else None,
     }
-    refused = module("buildx_image", **arguments)
-    assert refused["failed"]
-    assert "docker login" in refused["msg"]
-
-    registry.login(home)
+    if auth:
+        refused = module("buildx_image", **arguments)
+        assert refused["failed"]
+        assert "docker login" in refused["msg"]
+        registry.login(home)
     first = module("buildx_image", **arguments)
     assert (first["failed"], first["changed"]) == (False, True)
     second = module("buildx_image", **arguments)
@@ -301,3 +314,71 @@ def test_a_platform_that_no_node_executes_is_said_with_what_helps(module, regist
     )
     assert result["failed"]
     assert "multiarch.drone.binfmt_qemu registers an emulator" in result["msg"]
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Make disks of a few MiB, which a test can fill."""
+    mounted = []
+
+    def make(path, size):
+        path.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "small", str(path)], check=True)
+        mounted.append(path)
+        return path
+
+    yield make
+    for path in mounted:
+        subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
+# A registry does not tell its users why.
+@pytest.mark.parametrize(
+    ("whose", "said"), [("builder", "no space left on device; free some space"), ("registry", "failed to push")]
+)
+def test_a_full_disk_is_said_and_the_old_image_stays(
+    module, start_registry, start_buildkitd, small_disk, context, tmp_path, whose, said
+):
+    disk = small_disk(tmp_path / {"builder": "buildkitd-fleet/root", "registry": "registry0/storage"}[whose], "24m")
+    registry, builder = start_registry(), start_buildkitd()
+    tags = [f"{registry.host}/app:1"]
+    arguments = {"context": str(context), "tags": tags, "platforms": FLEET, "push": True, "builder": builder}
+    (context / "Dockerfile").write_text("FROM scratch\nCOPY . /\n")
+    first = module("buildx_image", **arguments)
+    assert first["changed"] is True, first
+    (context / "large").write_bytes(os.urandom(32 << 20))
+    full = module("buildx_image", **arguments)
+    assert full["failed"]
+    assert said in full["msg"]
+    (context / "large").unlink()
+    again = module("buildx_image", **arguments)
+    assert (again["built"], again["digest"]) == (False, first["digest"])
+    subprocess.run(["mount", "-o", "remount,size=128m", str(disk)], check=True)
+    assert module("buildx_image", **arguments, labels={"a": "b"})["changed"] is True
+
+
+def test_two_plays_at_a_time_push_one_image_and_both_are_content(build):
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _number: build(rebuild="always"), range(2))
+    assert first["images"][0]["platforms"] == second["images"][0]["platforms"]
+    assert build()["built"] is False
+
+
+def test_a_context_with_pipes_sockets_devices_and_strange_names_is_hashed_as_it_is_sent(build, context, tmp_path):
+    os.mkfifo(context / "pipe")
+    os.mknod(context / "null", 0o600 | 0o020000, os.makedev(1, 3))
+    with socket.socket(socket.AF_UNIX) as listening:
+        here = os.getcwd()
+        os.chdir(context)  # a socket's path is short
+        listening.bind("socket")
+        os.chdir(here)
+    (context / "outside").symlink_to("/etc/passwd")
+    (context / "loop").symlink_to("loop")
+    (context / ("n" * 250)).write_text("long")
+    (context / "new\nline \t'\"$(x)").write_text("odd")
+    (context / "Dockerfile").write_text("FROM scratch\nCOPY . /\n")
+    first = build()
+    assert first["input_digest"]
+    assert build()["built"] is False

@@ -18,7 +18,9 @@ OPTIONS = {
     **{name: {} for name in ("add_hosts", "annotations", "build_args", "build_contexts", "labels")},
     **{name: [] for name in ("allow", "attests", "cache_from", "cache_to", "no_cache_filters", "outputs")},
     **{name: [] for name in ("insecure_registries", "secrets", "ssh", "ulimit")},
-    **dict.fromkeys(("builder", "ca_path", "file", "network", "provenance", "sbom", "shm_size", "target"), None),
+    **dict.fromkeys(
+        ("builder", "ca_path", "cgroup_parent", "file", "network", "provenance", "sbom", "shm_size", "target"), None
+    ),
     **dict.fromkeys(("load", "no_cache", "pull"), False),
     "call": "build",
     "platforms": ["linux/amd64", "linux/arm64"],
@@ -171,6 +173,21 @@ def test_a_push_that_went_elsewhere_is_an_error(world):
     world.pushes.append(({}, 0))
     with pytest.raises(Problem, match="the registry has nothing that we may read; is it the same registry"):
         world.run()
+
+
+def test_what_another_play_pushed_meanwhile_from_the_same_inputs_is_as_good(world, monkeypatch):
+    def build(*args, **options):
+        path = args[args.index("--metadata-file") + 1]
+        with open(path, "w") as file:
+            json.dump({"containerimage.digest": "sha256:mine"}, file)
+        return World.docker(world, *args, **options)
+
+    monkeypatch.setattr(Docker, "run", build)
+    world.pushes.append((world.has("r.example/app:1", "sha256:another"), 0))
+    with pytest.raises(Problem, match="the build pushed sha256:mine, and the registry has sha256:"):
+        world.run()
+    world.pushes.append((world.has("r.example/app:1", world.digest), 0))
+    assert world.run()["built"] is True
 
 
 def test_a_push_without_a_platform_is_an_error(world):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 
 import pytest
 from ansible_collections.multiarch.drone.plugins.module_utils import _context as context
@@ -109,6 +110,24 @@ def test_a_socket_and_a_pipe_are_not_opened(tree):
         listening.bind("socket")
         os.chdir(here)
     assert context.digest_tree(str(tree), Ignore()).entries == 7
+
+
+@pytest.fixture
+def deep_tree(tree):
+    here = os.getcwd()
+    os.chdir(tree)
+    for _unused in range(1200):
+        os.mkdir("d")
+        os.chdir("d")
+    os.chdir(here)
+    yield tree
+    subprocess.run(["rm", "-rf", str(tree / "d")], check=True)  # pytest's own way is as recursive as what is tested
+
+
+def test_a_tree_that_is_deeper_than_anybody_s_is_an_error_and_no_crash(deep_tree):
+    with pytest.raises(Problem, match="nested too deep"):
+        digest(deep_tree)
+    assert digest(deep_tree, "d")
 
 
 def test_a_file_that_changes_while_it_is_read_is_an_error(tree, tmp_path, monkeypatch):
