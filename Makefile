@@ -125,11 +125,11 @@ kernel: $(TREE) ## The real binfmt_misc, in namespaces of its own
 	$(ENV)/pytest -q -n 2 tests/kernel
 
 .PHONY: services
-services: $(TREE) ## A real registry, a real BuildKit, real git
+services: $(TREE) ## A real registry, a real BuildKit, steps as Drone's runner runs them
 	$(call say,a real registry and a real BuildKit)
 	tests/tools/packages docker-registry:docker-registry skopeo:skopeo openssl:openssl git:git runc:runc
 	roles/lab/files/machine engine
-	PATH="$(ENV):$$PATH" $(ENV)/pytest -q tests/registry tests/buildkit
+	PATH="$(ENV):$$PATH" $(ENV)/pytest -q tests/registry tests/buildkit tests/pipelines
 
 .PHONY: artifact
 artifact: ## The tarball: its contents, galaxy-importer, and its use once installed

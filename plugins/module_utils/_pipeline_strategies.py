@@ -4,8 +4,10 @@
 """The four ways to build for several platforms, each as documents of `.drone.yml`, and what cross asks of a Dockerfile.
 
 Commands are for `sh` in an image of the Docker CLI (busybox). Drone replaces `${…}` and shortens `$$` in the whole file
-before a shell sees it, so no command here has either: `$name` alone, and sed in place of `${name#v}`. What a person gives
-with a `$` in it goes through the step's environment, where Drone puts in the value and no shell ever reads it as code.
+before a shell sees it, so no command here has either: `$name` alone, and sed in place of `${name#v}`. Then the runner pipes
+the commands into `sh` with an `echo` that in some images (dash) reads `\\1` and `\\\\` as escapes: no command has one that
+matters. What a person gives with a `$` or a backslash in it goes through the step's environment, where Drone puts in the
+value and no shell ever reads it as code.
 """
 
 from __future__ import annotations
@@ -173,13 +175,13 @@ def _without_pull_requests(when: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass
 class Shell:
-    """The words of a script: quoted, or where they hold a `$`, handed over through the environment."""
+    """The words of a script: quoted, or where they hold a `$` or a backslash, handed over through the environment."""
 
     environment: dict[str, str] = field(default_factory=dict)
 
     def word(self, text: str) -> str:
         """Return a text as one word of a command."""
-        if "$" not in text:
+        if "$" not in text and "\\" not in text:
             return shlex.quote(text)
         for name, value in self.environment.items():
             if value == text:
@@ -245,8 +247,15 @@ class Script:
             words += [f"--platform {','.join(map(str, builder.platforms))}"] if builder.platforms else []
             words += ["--append"] if number else []
             commands.append(" ".join([*words, shlex.quote(builder.endpoint)]))
-        # `create` takes a dead address without a word.
-        return [*commands, "docker buildx inspect --bootstrap multiarch"]
+        endpoints = " and ".join(builder.endpoint for builder in self.pipeline.builders)
+        told = (
+            f"no answer from {endpoints}: is it up, can this runner reach it, and are the secrets "
+            f"{self.pipeline.ca}, {self.pipeline.cert} and {self.pipeline.key} of its trust domain?"
+        )
+        # `create` takes a dead address without a word. Of a wrong certificate `inspect` says only that its deadline is
+        # exceeded, while `du` says what the other side said.
+        asked = "docker buildx inspect --bootstrap multiarch || { docker buildx du --builder multiarch >/dev/null"
+        return [*commands, f"{asked}; echo {shlex.quote(told)} >&2; exit 1; }}"]
 
     def build(self) -> list[str]:
         """Return the commands that build and push under every tag."""
@@ -273,10 +282,8 @@ class Script:
 
     def _demand(self, names: Iterable[str]) -> str:
         """Return the command that says which secret is missing, instead of what fails without it."""
-        return (
-            f'for name in {" ".join(names)}; do test -n "$(printenv "$name")" || '
-            '{ echo "$name is empty: does its secret exist, and may this build have it?" >&2; exit 1; }; done'
-        )
+        told = 'missing() { echo "$1 is empty: does its secret exist, and may this build have it?" >&2; exit 1; }'
+        return "\n".join([told, *(f'test -n "${name}" || missing {name}' for name in names)])
 
 
 # Tag v1.2.3: 1, 1.2 and 1.2.3; 0.1.2: 0.1 and 0.1.2; a pre-release: itself alone, its numbers without leading zeros; the
@@ -294,7 +301,9 @@ elif printf '%s\n' "$version" | grep -Eq '^[0-9]+\.[0-9]+\.[0-9]+$'; then
   tags="$(printf '%s\n' "$version" | cut -d. -f1,2) $version"
   case "$major" in *[1-9]*) tags="$major $tags" ;; esac
 elif printf '%s\n' "$version" | grep -Eq '^[0-9]+\.[0-9]+\.[0-9]+-[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*$'; then
-  tags="$(printf '%s\n' "$version" | sed -E 's/^0*([0-9]+)\.0*([0-9]+)\.0*([0-9]+)-/\1.\2.\3-/')"
+  zeros='{for (i = 1; i <= 3; i++) {sub(/^0+/, "", $i); if ($i == "") $i = 0} print}'
+  core="$(printf '%s\n' "$version" | cut -d- -f1 | awk -F. -v OFS=. "$zeros")"
+  tags="$core-$(printf '%s\n' "$version" | cut -d- -f2-)"
 else
   echo "auto_tag: $version is no semantic version" >&2; exit 1
 fi"""

@@ -77,7 +77,8 @@ def _dumper(flow: bool) -> Any:
 
     def text(dumper: Any, data: str) -> Any:
         style = None
-        if "\n" in data and not flow:
+        # Drone puts its variables in before it reads YAML: only in a block does a branch named `x` or {x stay what it is.
+        if ("\n" in data or "${" in data) and not flow:
             style = "|"
         elif _NUMBER_TO_GO.fullmatch(data):
             style = "'"

@@ -2,20 +2,22 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 """The commands of strategies remote and native, run by a real `sh` the way Drone's runner runs them, with a `docker` that
-writes down what it is asked for."""
+writes down what it is asked for. tests/pipelines runs some of them for real."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from ansible_collections.multiarch.drone.plugins.module_utils._pipeline import Pipeline
 from ansible_collections.multiarch.drone.plugins.module_utils._pipeline_strategies import documents
+from ansible_collections.multiarch.drone.plugins.module_utils._yaml_dump import dump_all
 
 BASE = {
     "repo": "registry.example.com/octocat/example",
@@ -47,6 +49,12 @@ with open(os.environ["CALLS"], "a") as stream:
 sys.exit(int(os.environ.get("FAIL_ON", "") in sys.argv[1:]))
 """
 
+FILE = Path(__file__).resolve().parents[4] / "roles/lab/files/step.py"
+SPEC = importlib.util.spec_from_file_location("lab_step_of_the_shell", FILE)
+RUNNER = importlib.util.module_from_spec(SPEC)
+sys.modules[SPEC.name] = RUNNER  # dataclasses look their module up there
+SPEC.loader.exec_module(RUNNER)
+
 SHELLS = [name for name in ("dash", "busybox") if shutil.which(name)]
 
 
@@ -61,33 +69,19 @@ def run(request, tmp_path):
 
     def go(step, *, secrets=SECRETS, check=True, **environment):
         calls.write_text("")
-        substituted = {name: value for name, value in environment.items() if name.startswith("DRONE_")}
-
-        def put_in(text):  # drone/envsubst, as far as it is needed here: ${NAME} and ${NAME:from:length}
-            def value(match):
-                whole = substituted.get(match.group(1), "")
-                return whole[int(match.group(2)) :][: int(match.group(3))] if match.group(2) else whole
-
-            return re.sub(r"\$\{(\w+)(?::(\d+):(\d+))?\}", value, text)
-
-        values = {
-            name: secrets.get(value["from_secret"], "") if isinstance(value, dict) else put_in(value)
-            for name, value in step.get("environment", {}).items()
-        }
-        # runner-go, shell/bash: set -e, and each command traced and run
-        script = "\nset -e\n" + "".join(
-            "\necho + {}\n{}\n".format(json.dumps(put_in(one)).replace("$", "\\$").replace("`", "\\`"), put_in(one))
-            for one in step["commands"]
-        )
-        shell = ["busybox", "sh"] if request.param == "busybox" else [request.param]
+        ref, branch = environment.pop("DRONE_COMMIT_REF", "refs/heads/main"), environment.pop("DRONE_BRANCH", "main")
+        build = {"ref": ref, "branch": branch, "commit": environment.pop("DRONE_COMMIT_SHA", "123456789abc")}
+        text = dump_all([{"kind": "pipeline", "name": "default", "steps": [step]}])
+        made = RUNNER.compiled({"config": text, "step": step["name"], "build": build})
+        shell = "busybox sh" if request.param == "busybox" else request.param
         done = subprocess.run(
-            [*shell, "-e"],
-            input=script,
+            [*shell.split(), "-c", f'echo "$DRONE_SCRIPT" | {shell}'],
             env={
                 "PATH": f"{tmp_path}/bin:{os.environ['PATH']}",
                 "CALLS": str(calls),
                 "TMPDIR": str(tmp_path),
-                **values,
+                **made.environment,
+                **{name: secrets.get(secret, "") for name, secret in made.secrets.items()},
                 **environment,
             },
             cwd=tmp_path,
@@ -135,7 +129,7 @@ AUTO_TAGS = [
 @pytest.mark.parametrize(("ref", "suffix", "tags"), AUTO_TAGS)
 def test_auto_tag_makes_the_tags_that_drone_docker_makes(run, ref, suffix, tags):
     more = {"auto_tag_suffix": suffix} if suffix else {}
-    calls = run(last_step(REMOTE, auto_tag=True, **more), DRONE_COMMIT_REF=ref, DRONE_REPO_BRANCH="main")[0]
+    calls = run(last_step(REMOTE, auto_tag=True, **more), DRONE_COMMIT_REF=ref)[0]
     assert tags_of(calls) == tags
 
 
@@ -143,9 +137,7 @@ def test_auto_tag_makes_the_tags_that_drone_docker_makes(run, ref, suffix, tags)
     "ref", ["refs/heads/feature", "refs/heads/main2", "refs/pull/1/head", "refs/heads/x/main", "", "main; id"]
 )
 def test_auto_tag_builds_nothing_elsewhere_and_touches_no_secret(run, ref):
-    calls, output, code = run(
-        last_step(REMOTE, auto_tag=True), DRONE_COMMIT_REF=ref, DRONE_REPO_BRANCH="main", secrets={}
-    )
+    calls, output, code = run(last_step(REMOTE, auto_tag=True), DRONE_COMMIT_REF=ref, secrets={})
     assert (calls, code) == ([], 0)
     assert "nothing is built" in output
 
@@ -168,9 +160,7 @@ def test_auto_tag_builds_nothing_elsewhere_and_touches_no_secret(run, ref):
     ],
 )
 def test_a_tag_that_is_no_version_fails_before_anything_is_done(run, tag):
-    calls, output, code = run(
-        last_step(REMOTE, auto_tag=True), DRONE_COMMIT_REF=f"refs/tags/{tag}", DRONE_REPO_BRANCH="main", check=False
-    )
+    calls, output, code = run(last_step(REMOTE, auto_tag=True), DRONE_COMMIT_REF=f"refs/tags/{tag}", check=False)
     assert (calls, code) == ([], 1)
     assert "no semantic version" in output
 
@@ -252,7 +242,18 @@ def test_several_daemons_become_one_builder(run):
     ]
 
 
-@pytest.mark.parametrize("branch", ["$(touch pwned)", "a'; touch pwned; '", 'a"; touch pwned; "', "`touch pwned`"])
+@pytest.mark.parametrize(
+    "branch",
+    [
+        "$(touch pwned)",
+        "a'; touch pwned; '",
+        'a"; touch pwned; "',
+        "`touch pwned`",
+        "{from_secret: pass}",
+        "x: y # z",
+        "- &a *b",
+    ],
+)
 def test_what_drone_puts_in_is_never_read_as_code(run, tmp_path, branch):
     step = last_step(
         REMOTE, build_args={"BRANCH": "${DRONE_BRANCH}"}, tags=["${DRONE_COMMIT_SHA:0:8}"], context="${DRONE_BRANCH}"
@@ -289,7 +290,7 @@ def test_what_drone_puts_in_is_never_read_as_code(run, tmp_path, branch):
     ],
 )
 def test_native_joins_what_the_platforms_pipelines_pushed(run, more, ref, made):
-    calls = run(last_step({**BASE, "strategy": "native"}, **more), DRONE_COMMIT_REF=ref, DRONE_REPO_BRANCH="main")[0]
+    calls = run(last_step({**BASE, "strategy": "native"}, **more), DRONE_COMMIT_REF=ref)[0]
     joined = {}
     for words in arguments(calls, "buildx", "imagetools", "create"):
         assert words[3] == "--tag"
@@ -305,3 +306,10 @@ def test_the_platforms_pipelines_push_what_the_join_takes():
     pipeline = Pipeline.parse({**BASE, "strategy": "native", "auto_tag": True, "auto_tag_suffix": "alpine"})
     suffixes = [document["steps"][0]["settings"]["auto_tag_suffix"] for document in documents(pipeline)[:-1]]
     assert suffixes == ["alpine-linux-amd64", "alpine-linux-arm64"]
+
+
+def test_what_a_person_gives_is_not_changed_on_its_way_through_the_runners_echo(run):
+    given = {"A": r"a\1b\nc\\d", "B": 'it\'s "x"'}
+    calls = run(last_step(REMOTE, build_args=given, labels={"l": r"\\"}))[0]
+    (build,) = arguments(calls, "buildx", "build")
+    assert [word for word in build if word.startswith(("A=", "B=", "l="))] == [r"A=a\1b\nc\\d", 'B=it\'s "x"', r"l=\\"]
