@@ -127,7 +127,7 @@ kernel: $(TREE) ## The real binfmt_misc, in namespaces of its own
 .PHONY: services
 services: $(TREE) ## A real registry, a real BuildKit, steps as Drone's runner runs them
 	$(call say,a real registry and a real BuildKit)
-	tests/tools/packages docker-registry:docker-registry skopeo:skopeo openssl:openssl git:git runc:runc
+	tests/tools/packages docker-registry:docker-registry skopeo:skopeo openssl:openssl git:git runc:runc sshd:openssh-server
 	roles/lab/files/machine engine
 	PATH="$(ENV):$$PATH" $(ENV)/pytest -q tests/registry tests/buildkit tests/pipelines
 

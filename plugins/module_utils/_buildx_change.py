@@ -19,7 +19,6 @@ import re
 import shlex
 import shutil
 import tempfile
-import time
 from typing import TYPE_CHECKING, Any, Mapping, NamedTuple
 
 from ._buildx import Builder, Node, Store, parse
@@ -46,8 +45,6 @@ if TYPE_CHECKING:
     from ._buildx_node import Asked
     from ._buildx_wish import Wish
     from ._docker import Docker
-
-START_PATIENCE = 5.0  # seconds
 
 
 class Options(NamedTuple):
@@ -353,7 +350,9 @@ class Change:
     def _booted(self, nodes: Iterable[Node], raw: bytes) -> dict[str, Running]:
         """Have buildx start every node, and return them when each answers and executes what it declares."""
         if self.driver == "remote":
-            _await(nodes)
+            from ._buildx_reach import await_all
+
+            await_all(self.docker, nodes)
         try:
             now = inspected(self.docker, self.name, "--bootstrap", raw=raw, timeout=self.options.timeout)
         except Problem as problem:
@@ -401,43 +400,6 @@ def _check_platforms(nodes: Iterable[Node], now: Mapping[str, Running]) -> None:
                 f"node {node.name} declares {', '.join(missing)}, and its BuildKit executes only {', '.join(told.platforms)}",
                 "register QEMU there (multiarch.drone.binfmt_qemu), or declare the platform on a node that has it",
             )
-
-
-def _await(nodes: Iterable[Node]) -> None:
-    """Wait a little for daemons that are just starting; a Problem says which of them cannot be reached, and why.
-
-    buildx would wait for 20 seconds, and then only say that it did.
-    """
-    deadline = time.monotonic() + START_PATIENCE
-    for node in nodes:
-        while True:
-            why = _refusal(node)
-            if not why:
-                break
-            if time.monotonic() > deadline:
-                raise Problem(
-                    f"node {node.name} does not answer at {node.endpoint}: {why}",
-                    "start BuildKit there, or mend the address",
-                )
-            time.sleep(0.2)
-
-
-def _refusal(node: Node) -> str:
-    """Return why a connection to an endpoint of the remote driver fails, or ""."""
-    import socket
-
-    scheme, rest = node.endpoint.partition("://")[::2]
-    try:
-        if scheme == "unix":
-            with socket.socket(socket.AF_UNIX) as connection:
-                connection.settimeout(5)
-                connection.connect(rest)
-        elif scheme == "tcp":
-            host, port = rest.rpartition(":")[::2]
-            socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
-    except (OSError, ValueError) as error:
-        return getattr(error, "strerror", None) or str(error)
-    return ""
 
 
 def _csv(field: str) -> str:

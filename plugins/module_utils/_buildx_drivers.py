@@ -148,6 +148,14 @@ REMOTE_ENDPOINTS = {
     "kube-pod": "kube-pod://POD?namespace=NAMESPACE",
     "ssh": "ssh://USER@HOST",
 }
+# What comes after the scheme (moby/buildkit: client/connhelper).
+ENDPOINT_SHAPES = {
+    "unix": r"/.",
+    "tcp": r"[^/@?#\s]+:\d+\Z",
+    "docker-container": r"[a-zA-Z0-9][\w.-]*(\?context=[\w.+-]+)?\Z",
+    "kube-pod": r"[a-z0-9][a-z0-9.-]*(\?[^\s#]*)?\Z",
+    "ssh": r"([^/@\s-][^/@\s]*@)?[^/@?#\s-][^/@?#\s]*(/[^?#\s]*)?\Z",
+}
 
 
 def driver_opts(where: str, driver: str, given: Mapping[str, object]) -> dict[str, str]:
@@ -204,6 +212,10 @@ def endpoint(where: str, driver: str, given: str) -> str:
             raise Problem(f"{where}: {given!r} is no BuildKit endpoint", f"write one of {examples}")
         if scheme == "tcp" and not re.search(r":\d+$", rest):
             raise Problem(f"{where}: {given!r} has no port", "BuildKit's usual one is 1234")
+        if re.match(r"ssh://[^/@]*:[^/@]*@", given):
+            raise Problem(f"{where}: an ssh endpoint with a password", "BuildKit takes none: give the user a key")
+        if not re.match(ENDPOINT_SHAPES[scheme], rest):
+            raise Problem(f"{where}: {given!r} is no {scheme} endpoint", f"write it as {REMOTE_ENDPOINTS[scheme]}")
     if kind == "docker" and given and not re.match(r"(unix|tcp|ssh|npipe|fd)://.|[a-zA-Z0-9][a-zA-Z0-9_.+-]*\Z", given):
         raise Problem(
             f"{where}: {given!r} is neither a Docker context nor a daemon's address",

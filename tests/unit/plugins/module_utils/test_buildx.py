@@ -168,6 +168,13 @@ def test_without_nodes_there_is_one_on_the_users_daemon(store):
         ({"driver": "remote"}, "a remote node needs an endpoint"),
         ({"driver": "remote", "nodes": [{"endpoint": "http://x"}]}, "is no BuildKit endpoint"),
         ({"driver": "remote", "nodes": [{"endpoint": "tcp://x"}]}, "has no port"),
+        ({"driver": "remote", "nodes": [{"endpoint": "tcp://x/y:1"}]}, r"is no tcp endpoint; write it as tcp://HOST:1234"),
+        ({"driver": "remote", "nodes": [{"endpoint": "unix://buildkitd.sock"}]}, "is no unix endpoint"),
+        ({"driver": "remote", "nodes": [{"endpoint": "ssh://me:s3cret@x"}]}, "node ci0: an ssh endpoint with a password; BuildKit takes none"),
+        ({"driver": "remote", "nodes": [{"endpoint": "ssh://me@-oProxyCommand=x"}]}, "is no ssh endpoint"),
+        ({"driver": "remote", "nodes": [{"endpoint": "ssh://x?socket=y"}]}, "is no ssh endpoint"),
+        ({"driver": "remote", "nodes": [{"endpoint": "docker-container://a/b"}]}, "is no docker-container endpoint"),
+        ({"driver": "remote", "nodes": [{"endpoint": "kube-pod://A B"}]}, "is no kube-pod endpoint"),
         ({"driver": "remote", "nodes": [{"endpoint": "tcp://x:1"}], "buildkitd_config": {"debug": True}}, "which starts no BuildKit"),
         ({"driver": "remote", "nodes": [{"endpoint": "tcp://x:1", "flags": ["--debug"]}]}, "flags with the remote driver"),
         ({"driver": "remote", "nodes": [{"endpoint": "tcp://x:1", "driver_opts": {"cacert": "ca.pem"}}]}, "no absolute path"),
@@ -269,6 +276,17 @@ def test_secrets_in_the_environment_are_compared_and_not_shown(store):
     one, other = (aspects(Node("n", "e", driver_opts={"env.TOKEN": value}), {}) for value in ("s3cret", "s3cret2"))
     assert one != other
     assert "s3cret" not in repr((one, other))
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "unix:///run/buildkit/buildkitd.sock", "tcp://[::1]:1234", "tcp://host.example.org:1234", "ssh://host", "ssh://me@host:2222/run/b.sock",
+        "docker-container://bk_1?context=other", "kube-pod://pod-0?namespace=builds&container=bk",
+    ],
+)  # fmt: skip
+def test_every_form_of_an_endpoint_is_taken(store, endpoint):
+    assert wish(store, driver="remote", nodes=[{"endpoint": endpoint}]).builder.nodes[0].endpoint == endpoint
 
 
 def test_flags_and_numbers_of_yaml_become_what_buildx_stores():
