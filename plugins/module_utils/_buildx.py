@@ -31,6 +31,13 @@ CONFIG_FILE = "buildkitd.toml"
 CONFIG_DIR = "/etc/buildkit"  # in the daemon's container
 NETWORK_HOST = "--allow-insecure-entitlement=network.host"
 LOCK_TIMEOUT = 600
+# What to do about a file that cannot be written.
+TODO = {
+    errno.ENOSPC: "free some space on that disk",
+    errno.EDQUOT: "raise the user's quota, or free some space",
+    errno.EROFS: "that file system is mounted read-only",
+    errno.EACCES: "the builder belongs to the user who runs the task: see become_user",
+}
 
 
 class Node(NamedTuple):
@@ -105,10 +112,8 @@ class Store:
             os.makedirs(self.dir, 0o700, exist_ok=True)
             fd = os.open(os.path.join(self.dir, name), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise Problem(
-                f"{self.dir}/{name}: {error.strerror}",
-                "the builder belongs to the user who runs the task: see become_user",
-            ) from error
+            own = "the builder belongs to the user who runs the task: see become_user"
+            raise Problem(f"{self.dir}/{name}: {error.strerror}", TODO.get(error.errno or 0, own)) from error
         try:
             deadline = time.monotonic() + LOCK_TIMEOUT
             while True:
@@ -149,21 +154,54 @@ class Store:
             with contextlib.suppress(FileNotFoundError):
                 os.remove(path)
             return
-        for directory in (self.dir, os.path.dirname(path)):  # makedirs gives the mode to the last one alone
-            os.makedirs(directory, 0o700, exist_ok=True)
-        fd, temporary = tempfile.mkstemp(
-            prefix=".tmp-", dir=self.dir
-        )  # not in instances/: buildx takes each file there for a builder
+        temporary = ""
         try:
+            for directory in (self.dir, os.path.dirname(path)):  # makedirs gives the mode to the last one alone
+                os.makedirs(directory, 0o700, exist_ok=True)
+            # Not in instances/: buildx takes each file there for a builder.
+            fd, temporary = tempfile.mkstemp(prefix=".tmp-", dir=self.dir)
             with os.fdopen(fd, "wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(fd)
             os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.remove(temporary)
+        except BaseException as error:
+            if temporary:
+                with contextlib.suppress(OSError):
+                    os.remove(temporary)
+            if isinstance(error, OSError):
+                raise Problem(f"{path}: {error.strerror}", TODO.get(error.errno or 0, "")) from error
             raise
+
+    def keep(self, *relatives: str) -> None:
+        """Keep files as they are now, before they are written; the caller holds the lock."""
+        for relative in relatives:
+            kept = self._kept(relative)
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(kept)  # of a task that was killed
+            with contextlib.suppress(FileNotFoundError):
+                # A second name and no copy: `write`, as buildx, never changes a file, and puts another in its place.
+                os.link(os.path.join(self.dir, relative), kept, follow_symlinks=False)
+
+    def put_back(self, *relatives: str) -> None:
+        """Put files back as they were kept, one that was not there included: a name is moved on a full disk, too."""
+        for relative in relatives:
+            path = os.path.join(self.dir, relative)
+            try:
+                os.replace(self._kept(relative), path)
+            except FileNotFoundError:
+                with contextlib.suppress(FileNotFoundError):
+                    os.remove(path)
+        self.let_go(*relatives)  # of a file that was not written, both names were one file's, and moving did nothing
+
+    def let_go(self, *relatives: str) -> None:
+        """Keep files no more."""
+        for relative in relatives:
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(self._kept(relative))
+
+    def _kept(self, relative: str) -> str:
+        return os.path.join(self.dir, f".multiarch.drone.{relative.replace('/', '.')}.kept")
 
     def builder(self, name: str) -> Builder | None:
         """Return a builder, or None where the user has none of that name."""
@@ -206,9 +244,16 @@ class Store:
 
     def set_default(self, name: str) -> None:
         """Make a builder the default ("": the context's own), as `docker buildx use --default` does."""
-        current = {"Key": self.key(), "Name": name, "Global": False}
-        self.write("current", json.dumps(current, separators=(",", ":")).encode())
-        self.write(self._default_file(), name.encode() if name else None)
+        current = json.dumps({"Key": self.key(), "Name": name, "Global": False}, separators=(",", ":")).encode()
+        files = {"current": current, self._default_file(): name.encode() if name else None}
+        self.keep(*files)
+        try:
+            for relative, data in files.items():
+                self.write(relative, data)
+        except Problem:
+            self.put_back(*files)
+            raise
+        self.let_go(*files)
 
     def _default_file(self) -> str:
         import hashlib

@@ -14,6 +14,7 @@ or makes again on the same volume, with the next build.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
@@ -40,7 +41,7 @@ from ._change import Plan, Step
 from ._problem import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from ._buildx_node import Asked
     from ._buildx_wish import Wish
@@ -218,7 +219,7 @@ class Change:
             yield Step(
                 f"{verb} the builder {self.name} ({what})",
                 lambda: self._write(world.raw, raw),
-                lambda: self._write(raw, world.raw),
+                lambda: self._put_back(raw),
             )
         if self.options.default is not None and before["default"] != after["default"]:
             yield self._default_step(after["default"])
@@ -258,14 +259,29 @@ class Change:
 
         return Step(f"make {self.name if wanted else 'the Docker context'} the default builder", apply, undo)
 
-    def _write(self, expected: bytes | None, data: bytes | None) -> None:
+    def _write(self, expected: bytes | None, data: bytes) -> None:
+        with self._locked(expected) as relative:
+            self.store.keep(relative)
+            try:
+                self.store.write(relative, data)
+            except Problem:
+                self.store.let_go(relative)
+                raise
+
+    def _put_back(self, written: bytes) -> None:
+        with self._locked(written) as relative:
+            self.store.put_back(relative)
+
+    @contextlib.contextmanager
+    def _locked(self, expected: bytes | None) -> Iterator[str]:
+        """Hold buildx's lock, under which the builder's file is still what it was taken for; give its name."""
         relative = os.path.join("instances", self.name)
         with self.store.lock():
             if self.store.read(relative) != expected:
                 raise Problem(
                     f"{self.store.path(self.name)} was changed by something else meanwhile", "run the task again"
                 )
-            self.store.write(relative, data)
+            yield relative
 
     # Making the new builder beside the old one
 
@@ -386,7 +402,8 @@ class Change:
         )
 
     def discard(self) -> None:
-        """Remove what was set aside, by this task or by one that was killed, when the new containers hold."""
+        """Remove what was kept and set aside, by this task or by one that was killed, when the new builder holds."""
+        self.store.let_go(os.path.join("instances", self.name))
         for node in self.wish.builder.nodes if self.contained else ():
             self.docker.run(*daemon_options(node), "rm", "--force", aside(node.container), check=False)
 

@@ -41,6 +41,7 @@ def builder_steps(docker: Docker, store: Store, builder: Builder, *, keep_cache:
                 store.set_default("")
             store.write(relative, None)
             store.write(os.path.join("activity", builder.name), None)
+            store.let_go(relative)
 
     def remember() -> None:
         with store.lock():

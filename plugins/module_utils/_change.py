@@ -123,6 +123,8 @@ def serve(module: AnsibleModule, work: Callable[[AnsibleModule], Mapping[str, An
         result, end = dict(work(module)), module.exit_json
     except Problem as problem:
         result, end = {"msg": str(problem), **problem.facts}, module.fail_json
+    except OSError as error:  # a full disk, a directory of somebody else: no traceback tells more
+        result, end = {"msg": f"{error.filename or 'this host'}: {error.strerror or error}"}, module.fail_json
     if not module._diff:
         result.pop("diff", None)
     end(**result)

@@ -3,8 +3,16 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 from __future__ import annotations
 
+import errno
+
 import pytest
-from ansible_collections.multiarch.drone.plugins.module_utils._change import Plan, Step, carry_out, carry_out_each
+from ansible_collections.multiarch.drone.plugins.module_utils._change import (
+    Plan,
+    Step,
+    carry_out,
+    carry_out_each,
+    serve,
+)
 from ansible_collections.multiarch.drone.plugins.module_utils._problem import Problem
 
 
@@ -177,3 +185,18 @@ def test_after_a_few_failures_in_a_row_that_concern_all_the_rest_is_not_tried():
     with pytest.raises(Problem):
         carry_out_each(plans, check_mode=False)
     assert len(tried) == 50
+
+
+def test_an_error_of_the_system_that_nobody_expected_is_told_without_a_traceback():
+    class Module:
+        _diff = False
+
+        def fail_json(self, **result):
+            self.failed = result
+
+    def work(_module):
+        raise OSError(errno.ENOSPC, "No space left on device", "/tmp/x")
+
+    module = Module()
+    serve(module, work)
+    assert module.failed == {"msg": "/tmp/x: No space left on device"}
