@@ -81,6 +81,7 @@ class Change:
         self.staging = ""
         self.staged: tuple[bytes, Builder] | None = None
         self.volumes: dict[str, bool] = {}  # by node: whether its volume was there before we started it
+        self.deployed = False  # whether deployments in a cluster are ours alone
         self.outdated: dict[str, str] = {}  # by node: the container to be replaced
         self.found: dict[str, list[str]] = {}  # by node: where its container differed
 
@@ -202,6 +203,8 @@ class Change:
                     node, world.running[node.name], before.get(f"{node.name} drift") or ["recreate: always"]
                 )
         unlike = [name for name in after if name != "default" and before.get(name) != after[name]]
+        if self.staged is not None and world.stored is not None and world.stored.driver == "kubernetes":
+            yield self._clear_cluster(world)
         if self.options.bootstrap and unlike:
             yield Step(
                 f"start {self.name}: every node must answer",
@@ -351,12 +354,32 @@ class Change:
         aspects = ", ".join(dict.fromkeys(difference.split(":")[0] for difference in why))
         return Step(f"make {container} anew, its cache kept ({aspects})", apply, undo)
 
+    def _clear_cluster(self, world: World) -> Step:
+        """Return the step without which a change never gets into a cluster: buildx leaves a deployment that is there as it is."""
+        if self.options.recreate == "never":
+            raise Problem(
+                f"the deployments of {self.name} differ from what is declared, and recreate is never",
+                "recreate: auto makes them anew",
+            )
+        raw = world.raw or b""
+        # Nothing to take back: with the old file, which is put back, buildx makes them again for the next build.
+        return Step(f"remove the old deployments of {self.name}", lambda: self._clear(raw), lambda: None)
+
+    def _clear(self, raw: bytes) -> None:
+        from ._buildx_remove import remove_deployments
+
+        remove_deployments(self.docker, self.name, raw, keep_cache=self.options.keep_cache)
+
     def _start(self, target: Builder, world: World) -> None:
         """Start every node and prove that it answers and builds what it declares; what was started for nothing goes away again."""
         for node in target.nodes if self.contained else ():
             if world.running[node.name].status == MISSING:
                 found = self.docker.run(*daemon_options(node), "volume", "inspect", node.volume, check=False)
                 self.volumes[node.name] = not found.rc
+        if self.driver == "kubernetes" and self.staged:
+            # A deployment that is there already is another user's builder of the same name.
+            there = inspected(self.docker, self.name, raw=self.staged[0]).values()
+            self.deployed = all(node.status == "inactive" for node in there)
         try:
             self._booted(target.nodes, self.staged[0] if self.staged else world.raw or b"")
         except Problem:
@@ -376,7 +399,7 @@ class Change:
         for node in nodes:
             told = now.get(node.name)
             # buildx ends well although a node that it could not even ask is left out.
-            if told is None or (told.status != RUNNING and self.driver != "kubernetes"):
+            if told is None or told.status != RUNNING or told.error:
                 why = (told and (told.error or told.status)) or "buildx says nothing of it"
                 raise Problem(
                     f"node {node.name} at {node.endpoint} does not answer: {why}",
@@ -386,7 +409,9 @@ class Change:
         return now
 
     def _stop(self, target: Builder, world: World) -> None:
-        """Take back a start: containers that were made for it are removed, those that stood still stand still again."""
+        """Take back a start: what was made for it is removed, containers that stood still stand still again."""
+        if self.deployed and self.staged:
+            self._clear(self.staged[0])
         for node in target.nodes if self.contained else ():
             now, reach = world.running[node.name], daemon_options(node)
             if node.name in self.outdated or now.status == MISSING:

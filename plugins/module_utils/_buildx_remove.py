@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Mapping
 
 from ._buildx_node import aside, daemon_options
 from ._change import Plan, Step
+from ._docker import last_words
 from ._problem import Problem, near
 
 if TYPE_CHECKING:
@@ -51,21 +52,32 @@ def builder_steps(docker: Docker, store: Store, builder: Builder, *, keep_cache:
 
     if builder.driver == "kubernetes":
         yield Step(
-            f"remove the deployments of {builder.name}", lambda: _kubernetes(docker, builder, raw or b"", keep_cache)
+            f"remove the deployments of {builder.name}",
+            lambda: remove_deployments(docker, builder.name, raw or b"", keep_cache=keep_cache),
         )
     yield Step(f"remove the builder {builder.name}", forget, remember)
     yield from removal(docker, builder.driver, builder.nodes, keep_cache=keep_cache)
 
 
-def _kubernetes(docker: Docker, builder: Builder, raw: bytes, keep_cache: bool) -> None:
-    """Let buildx remove what it made in the cluster, from a copy of its state: should it fail, the builder is still known."""
+def remove_deployments(docker: Docker, name: str, raw: bytes, *, keep_cache: bool) -> None:
+    """Let buildx remove what it made in a cluster for a builder, of which `raw` is the file.
+
+    It works on a copy: should it fail, the builder is still known.
+    """
     directory = tempfile.mkdtemp(prefix="multiarch.drone-")
     try:
         os.mkdir(os.path.join(directory, "instances"), 0o700)
-        with open(os.path.join(directory, "instances", builder.name), "wb") as file:
+        with open(os.path.join(directory, "instances", name), "wb") as file:
             file.write(raw)
         keep = ["--keep-state"] if keep_cache else []
-        docker.run("buildx", "rm", *keep, builder.name, env={"BUILDX_CONFIG": directory})
+        told = docker.run("buildx", "rm", *keep, name, env={"BUILDX_CONFIG": directory}, check=False)
+        if told.rc:
+            # Its last words are that it failed; the line before says why.
+            lines = [line for line in told.err.splitlines() if line.strip() and "one or more builders" not in line]
+            why = lines[-1].strip() if lines else last_words(told.err)
+            raise Problem(
+                f"the deployments of {name} cannot be removed: {why}", "look at the cluster, and at KUBECONFIG"
+            )
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 

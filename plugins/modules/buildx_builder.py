@@ -129,6 +129,10 @@ options:
 notes:
   - Builders belong to a user. Declare them as the one who builds (C(become_user)); root's builders are nobody else's.
   - A container that is made anew ends the builds that run in it.
+  - With O(driver=kubernetes) buildx leaves a deployment that is there as it is, so a change removes it first, and buildx makes
+    the new one. What runs in the cluster (its image, limits and configuration) is not compared with what is declared. Tested up
+    to the API; what only a cluster can show is whether its pods start there, reach registries, are allowed what BuildKit needs
+    (privileged, unless V(rootless)) and are scheduled where the nodes are that the platforms name.
 seealso:
   - module: multiarch.drone.buildx_builder_info
 """

@@ -5,10 +5,7 @@
 
 from __future__ import annotations
 
-import http.server
-import json
 import subprocess
-import threading
 
 import pytest
 from ansible_collections.multiarch.drone.plugins.module_utils._problem import Problem
@@ -112,52 +109,3 @@ def test_the_engine_itself_is_a_builder_that_is_looked_at(user):
         user.declare("ci", driver="docker")
     with pytest.raises(Problem, match="takes its platforms alone"):
         user.declare("default", driver="docker", nodes=[{"driver_opts": {"image": "x"}}])
-
-
-@pytest.fixture
-def cluster(tmp_path, monkeypatch):
-    """Return the requests that a Kubernetes API without any deployment got."""
-    asked = []
-
-    class Api(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            asked.append(self.path)
-            body = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404}
-            self.send_response(404)
-            self.send_header("Content-Type", "application/json")
-            self.end_headers()
-            self.wfile.write(json.dumps(body).encode())
-
-        def log_message(self, *_args):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Api)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    config = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}],
-        "users": [{"name": "u", "user": {}}],
-        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u", "namespace": "builds"}}],
-        "current-context": "c",
-    }
-    (tmp_path / "kubeconfig").write_text(json.dumps(config))
-    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
-    yield asked
-    server.shutdown()
-
-
-def test_kubernetes_is_declared_up_to_its_api(user, cluster):
-    opts = {
-        "replicas": 2,
-        "namespace": "builds",
-        "limits.memory": "2Gi",
-        "nodeselector": "kubernetes.io/arch=arm64,pool=ci",
-        "rootless": True,
-    }
-    wish = {"driver": "kubernetes", "bootstrap": False, "nodes": [{"driver_opts": opts, "platforms": ["arm64"]}]}
-    assert user.declare(**wish)["changed"]
-    assert any("/namespaces/builds/deployments/ci0" in path for path in cluster)
-    assert not user.declare(**wish)["changed"]
-    [builder] = user.info()["builders"]
-    assert builder["nodes"][0]["status"] == "inactive"
