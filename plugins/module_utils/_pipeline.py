@@ -178,8 +178,23 @@ class Pipeline:
         platforms = given.pop("platforms", [])
         lists: dict[str, Any] = {name: tuple(given.pop(name, [])) for name in _LISTS}
         image = given.pop("image", "") or (DOCKER_CLI if strategy == "remote" else plugin.image)
-        privileged = plugin.privileged and strategy != "remote"
-        privileged = privileged and plugins.image_name(image) not in map(plugins.image_name, privileged_images)
+        by_image = strategy != "remote" and plugins.is_privileged(image, privileged_images)
+        lost = plugins.loses_privilege(given.get("step_extra", {}), given.get("environment", {}))
+        if by_image and lost and not given.get("privileged"):
+            raise Problem(
+                f"{where}: the runners privilege {image} by itself, but not a step with {lost}",
+                "leave it out; or set privileged to true, which takes a trusted repository",
+            )
+        privileged = plugin.privileged and strategy != "remote" and not by_image
+        if privileged and given.get("privileged") is False and not _true(settings, "daemon_off"):
+            raise Problem(
+                f"{where}: plugin {plugin.name} starts a Docker daemon, and privileged is false",
+                f"leave privileged out, which takes a trusted repository; or name {plugins.image_name(image)} in privileged_images, "
+                "where DRONE_RUNNER_PRIVILEGED_IMAGES of the runners has it",
+            )
+        tagged = given.get("auto_tag") or _TAGGED & {name.lower() for name in settings}
+        if not (plugin.latest or tagged):
+            given.setdefault("tags", ["latest"])
         pipeline = cls(
             plugin=plugin,
             image=image,
@@ -366,6 +381,8 @@ class Pipeline:
                     )
 
 
+# Settings that make tags, or do without.
+_TAGGED = frozenset(["tag", "tags", "extra_tags", "auto_tag", "default_tags", "output", "dry_run"])
 _LISTS = ("cache_from", "cache_to", "steps", "steps_after", "depends_on")
 
 

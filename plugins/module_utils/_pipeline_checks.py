@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Collection, Iterable, Mapping
 
 from ._drone import Refused, repo_route, route, safe_to_repeat
 from ._pipeline import from_secrets
-from ._pipeline_plugins import image_name
+from ._pipeline_plugins import is_privileged
 from ._problem import Problem, near
 from ._yaml_patch import read, sign
 
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 # What the runner's linter refuses in a repository that is not trusted (drone-runner-docker, engine/linter).
 NEEDS_TRUST = ("privileged", "devices", "dns", "dns_search", "extra_hosts", "network_mode", "shm_size")
-# What the runner privileges by itself.
-ALWAYS_PRIVILEGED = ("plugins/docker", "plugins/acr", "plugins/ecr", "plugins/gcr", "plugins/heroku", "plugins/gar")
 
 
 def check_hosts(pipeline: Pipeline, platforms: Collection[Platform]) -> None:
@@ -65,21 +63,24 @@ class Server:
         """Raise a Problem where the runner would refuse a step, or run it without the privilege that it needs."""
         if self.row(slug).get("trusted") or slug in self.known_trusted:
             return
+        trust = f"trust it (multiarch.drone.drone_repo_trust: repos: [{slug}]), or build with strategy remote"
         for document in documents:
-            for step in document.get("steps", ()):
+            for step in (*document.get("services", ()), *document.get("steps", ())):
                 key = next((key for key in NEEDS_TRUST if step.get(key)), None)
                 if key is None:
                     continue
-                todo = f"trust it (multiarch.drone.drone_repo_trust: repos: [{slug}]), or build with strategy remote"
-                if key == "privileged" and self.is_privileged(step.get("image", "")):
+                todo = trust
+                if key == "privileged" and is_privileged(step.get("image", ""), self.privileged_images):
                     todo = "the runners privilege its image without trust: set privileged to false"
                 raise Problem(
                     f"{slug} is not trusted, and step {step.get('name')} has {key}, which Drone refuses there", todo
                 )
-
-    def is_privileged(self, image: str) -> bool:
-        """Tell whether the runners privilege an image by itself."""
-        return image_name(image) in {*ALWAYS_PRIVILEGED, *(image_name(name) for name in self.privileged_images)}
+            for volume in document.get("volumes", ()):
+                if "host" in volume or (volume.get("temp") or {}).get("medium") == "memory":
+                    raise Problem(
+                        f"{slug} is not trusted, and volume {volume.get('name')} is the host's, which Drone refuses there",
+                        trust,
+                    )
 
     def check_secrets(self, slug: str, documents: Iterable[Mapping[str, Any]], text: str) -> bool:
         """Raise a Problem for a secret that a document names and nobody has; return whether that could be told."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any, Mapping
+from typing import Any, Iterable, Mapping
 
 from ._problem import Problem, near
 
@@ -54,6 +54,8 @@ class Plugin:
     elsewhere: Mapping[str, str] = field(default_factory=dict)
     escaped: frozenset[str] = frozenset()  # lists whose commas the plugin lets one escape as \,
     single: frozenset[str] = frozenset()  # settings that take one value where our word takes a list
+    # Whether it tags `latest` by itself. Those that say so in their documentation and do not build, and push nothing.
+    latest: bool = True
     # Woodpecker's plugins read CI_*, which Drone's runner does not set; without them auto_tag always says `latest`.
     environment: Mapping[str, str] = field(default_factory=dict)
 
@@ -72,6 +74,7 @@ PLUGINS = {
             },
             escaped=frozenset(["cache_from"]),
             single=frozenset(["cache_to"]),
+            latest=False,
         ),
         # v6.1
         Plugin(
@@ -85,6 +88,7 @@ PLUGINS = {
             elsewhere={"dockerfile": "it is `containerfile` there", "config": "it is `registry_config` there"},
             escaped=frozenset(["cache_from"]),
             single=frozenset(["cache_to"]),
+            latest=False,
             environment={"CI_COMMIT_REF": "${DRONE_COMMIT_REF}", "CI_REPO_DEFAULT_BRANCH": "${DRONE_REPO_BRANCH}"},
         ),
         # v3.2.1
@@ -105,6 +109,7 @@ PLUGINS = {
             "ghcr.io/bitprocessor/drone-docker-buildx-ecr:1.0.0",
             (_COMMON - {"username", "password", "email"}) | _ECR | _words("platforms buildkit_config purge squash"),
             runs_on=frozenset(["amd64"]),
+            latest=False,
             elsewhere={
                 "username": "ECR's login is made from access_key and secret_key",
                 "password": "ECR's login is made from access_key and secret_key",
@@ -118,24 +123,35 @@ PLUGINS = {
             _COMMON
             | _words("platform squash custom_labels auto_label label_schema env_file purge secret secrets_from_env")
             | _words(
-                "secrets_from_file ssh_agent_key cosign_params cosign_password cosign_private_key push_only no_push"
+                "secrets_from_file ssh_agent_key build_args_new multiple_build_args docker_username docker_password"
             )
-            | _words("base_image_username base_image_password base_image_registry artifact_file repo_link source_image")
-            | _words("docker_username docker_password docker_registry registry_type daemon_retry_count")
-            | _words("build_args_new multiple_build_args"),
+            | _words("base_image_username base_image_password base_image_registry artifact_file repo_link")
+            | _words("docker_registry registry_type"),
             several_platforms=False,
             privileged=False,
             names={"platforms": "platform", "labels": "custom_labels"},
-            elsewhere=dict.fromkeys(
-                ("cache_to", "buildkit_config", "provenance", "output"),
-                "plugins thegeeklab, wp-docker-buildx and woodpecker take it",
-            ),
+            elsewhere={
+                **dict.fromkeys(
+                    ("cache_to", "buildkit_config", "provenance", "output"),
+                    "plugins thegeeklab, wp-docker-buildx and woodpecker take it",
+                ),
+                **dict.fromkeys(
+                    _words("cosign_params cosign_password cosign_private_key push_only no_push source_image")
+                    | _words("daemon_retry_count"),
+                    "plugins/docker:21.3 takes it: set image to that and plugin to any",
+                ),
+            },
             single=frozenset(["platforms"]),
         ),
         # Any image with settings: nothing is known of it, so nothing is refused.
         Plugin("any", "", frozenset(), privileged=False),
     )
 }
+
+# What the runner privileges by itself (drone-runner-docker, engine/compiler), and what of a step keeps it from doing so.
+ALWAYS_PRIVILEGED = ("plugins/docker", "plugins/acr", "plugins/ecr", "plugins/gcr", "plugins/heroku", "plugins/gar")
+_LOSES_PRIVILEGE = ("commands", "command", "entrypoint", "volumes")
+_LOSES_PRIVILEGE_SET = ("XDG_RUNTIME_DIR", "DOCKER_OPTS", "DOCKER_HOST", "PATH", "HOME")
 
 # Settings and variables whose value is a credential: it belongs in a secret.
 CREDENTIAL = re.compile(
@@ -214,6 +230,18 @@ def image_name(image: str) -> str:
     """Return an image as the runner compares it: without tag, digest and Docker Hub's own name."""
     name = re.sub(r"(:[\w.-]+)?(@.*)?$", "", image, count=1)
     return re.sub(r"^(index\.)?docker\.io/(library/)?", "", name)
+
+
+def is_privileged(image: str, images: Iterable[str]) -> bool:
+    """Tell whether the runners privilege an image by itself, without trust; `images` are those of their configuration."""
+    return image_name(image) in {image_name(one) for one in (*ALWAYS_PRIVILEGED, *images)}
+
+
+def loses_privilege(step: Mapping[str, Any], environment: Mapping[str, Any]) -> str:
+    """Return what of a step keeps the runner from privileging its image, "" where nothing does."""
+    found = [key for key in _LOSES_PRIVILEGE if step.get(key)]
+    found += [f"environment.{name}" for name in _LOSES_PRIVILEGE_SET if name in environment]
+    return found[0] if found else ""
 
 
 def _who_can() -> str:

@@ -124,7 +124,10 @@ options:
         description: The image's repository, with its registry unless that is Docker Hub. Required, here or in O(repos[].pipeline).
         type: str
       tags:
-        description: The image's tags. A tag such as V("1.10") needs its quotes.
+        description:
+          - The image's tags. A tag such as V("1.10") needs its quotes.
+          - By default V(latest). It is written out for the plugins that promise it, and without tags build and push nothing. An
+            empty list writes none, for a file C(.tags) of an earlier step.
         type: list
         elements: raw
       auto_tag:

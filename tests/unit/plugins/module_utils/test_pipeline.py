@@ -123,6 +123,24 @@ def test_every_plugin_takes_what_is_described(plugin):
     assert step["settings"].get("dockerfile", step["settings"].get("containerfile")) == "a/Dockerfile"
 
 
+@pytest.mark.parametrize("plugin", [name for name, plugin in PLUGINS.items() if not plugin.latest])
+def test_a_plugin_that_pushes_nothing_without_tags_is_told_the_tag_that_it_promises(plugin):
+    assert the_step(BASE, plugin=plugin)["settings"]["tags"] == "latest"
+    for more in (
+        {"tags": []},
+        {"settings": {"output": "type=tar,dest=x"}},
+        {"settings": {"tag": "x"}},
+        {"auto_tag": True},
+    ):
+        if plugin != "ecr" or "output" not in more.get("settings", {}):
+            assert "tags" not in the_step(BASE, plugin=plugin, **more)["settings"]
+
+
+def test_a_plugin_with_the_hosts_daemon_needs_no_privilege():
+    step = the_step(BASE, privileged=False, settings={"daemon_off": True})
+    assert "privileged" not in step
+
+
 def test_any_image_takes_any_setting():
     step = the_step(BASE, image="example/mine:1", settings={"whatever": 1})
     assert step == {
@@ -237,6 +255,10 @@ def test_platforms_are_written_as_oci_names_them_each_once():
         ({**REMOTE, "builders": [{"endpont": "tcp://a:1"}]}, "did you mean endpoint"),
         ({**REMOTE, "builders": [{"endpoint": "tcp://a:1", "platforms": ["amd64"]}]}, "no builder builds linux/arm64"),
         ({**REMOTE, "privileged": True}, "no privileged step"),
+        ({"privileged": False}, "starts a Docker daemon.*thegeeklab/drone-docker-buildx in privileged_images"),
+        ({"plugin": "docker", "platforms": ["arm64"], "step_extra": {"volumes": [{"name": "x"}]}}, "not a step with volumes"),
+        ({"plugin": "docker", "platforms": ["arm64"], "environment": {"HOME": "/"}}, "not a step with environment.HOME"),
+        ({"plugin": "docker", "platforms": ["arm64"], "settings": {"cosign_params": "x"}}, "plugins/docker:21.3"),
         ({**REMOTE, "when": {"event": ["push", "pull_request"]}}, "pull requests"),
         ({**REMOTE, "when": {"event": {"include": "pull_request"}}}, "pull requests"),
         ({**REMOTE, "settings": {"mirror": "x"}}, "'mirror' is a plugin's"),

@@ -803,6 +803,22 @@ def test_a_repository_that_an_earlier_task_trusts_counts_as_trusted(with_drone):
     assert with_drone(known_trusted=["octocat/app1"])["changed"]
 
 
+@pytest.mark.parametrize(
+    ("extra", "says"),
+    [
+        ({"volumes": [{"name": "cache", "host": {"path": "/x"}}]}, "volume cache is the host's"),
+        ({"volumes": [{"name": "cache", "temp": {"medium": "memory"}}]}, "volume cache is the host's"),
+        ({"services": [{"name": "dind", "image": "docker:dind", "privileged": True}]}, "step dind has privileged"),
+    ],
+)
+def test_what_else_of_a_pipeline_takes_trust_is_found(with_drone, extra, says):
+    images = ["thegeeklab/drone-docker-buildx"]
+    result = with_drone(privileged_images=images, pipeline={**BUILD, "extra": extra}, thrice=False)
+    assert says in result["msg"]
+    extra = {"volumes": [{"name": "cache", "temp": {}}]}
+    assert with_drone(privileged_images=images, pipeline={**BUILD, "extra": extra})["changed"]
+
+
 LOGIN = {"username": {"from_secret": "docker_username"}, "password": {"from_secret": "docker_password"}}
 
 
