@@ -395,6 +395,11 @@ def _wish(module: AnsibleModule, server: Server | None, entry: Mapping[str, Any]
     path = entry.get("config_path") or options["config_path"]
     if path != posixpath.normpath(path) or path.startswith(("/", "..")) or re.search(r"[\x00-\x1f]", path):
         raise Problem(f"config_path {path!r} is no path below the repository's root", "write it as .drone.yml")
+    if re.search(r"\.(star|starlark|jsonnet|libsonnet)$", path, re.IGNORECASE):
+        raise Problem(
+            f"config_path {path} is a program that makes a pipeline, and no YAML",
+            "set it to the YAML file that Drone reads, or write the pipeline into the program yourself",
+        )
     pipeline = Pipeline.parse(
         description, allow_plaintext=options["allow_plaintext"], privileged_images=options["privileged_images"] or ()
     )

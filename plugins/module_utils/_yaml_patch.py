@@ -69,11 +69,16 @@ def put(text: str, wish: Iterable[Mapping[str, Any]], *, scope: str, step: str, 
     if not text.strip("\ufeff \t\r\n"):
         return dump_all(documents)
     before = values(text, where)
-    if _expected(before, documents, scope=scope, step=step) == list(map(_named, before)):
-        return text
-    for document in documents:
-        text = _still_yaml(_put_one(text, document, scope=scope, step=step, where=where), where)
-    _prove(text, _expected(before, documents, scope=scope, step=step), where)
+    try:
+        if _expected(before, documents, scope=scope, step=step) == list(map(_named, before)):
+            return text
+        for document in documents:
+            text = _still_yaml(_put_one(text, document, scope=scope, step=step, where=where), where)
+        _prove(text, _expected(before, documents, scope=scope, step=step), where)
+    except (
+        RecursionError
+    ) as error:  # an alias inside of what it stands for: YAML allows it, and nothing compares with it
+        raise _unsafe(where, "a part of it holds itself") from error
     return text
 
 
@@ -83,6 +88,13 @@ def take(text: str, wish: Iterable[Mapping[str, Any]], *, scope: str, step: str,
     A pipeline without steps is none: with its last step it goes. Where no more than a signature is left, the text is empty.
     """
     names = {document["name"] for document in wish}
+    try:
+        return _take(text, names, scope=scope, step=step, where=where)
+    except RecursionError as error:
+        raise _unsafe(where, "a part of it holds itself") from error
+
+
+def _take(text: str, names: Collection[str], *, scope: str, step: str, where: str) -> str:
     before = values(text, where)
     left = [one for one in (_without(value, names, scope, step) for value in before) if one is not None]
     if not any(isinstance(value, dict) and value.get("kind") != "signature" for value in left):

@@ -260,7 +260,12 @@ def test_a_new_file_has_the_mode_that_the_umask_says(run, tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "says"),
-    [(b"kind: [\n", "no YAML"), (b"\xff\xfe\x00", "UTF-8"), (b"kind: pipeline\nsteps: text\n", "no list")],
+    [
+        (b"kind: [\n", "no YAML"),
+        (b"\xff\xfe\x00", "UTF-8"),
+        (b"kind: pipeline\nx: &x [*x]\nsteps: [{name: docker}]\n", "holds itself"),
+        (b"kind: pipeline\nsteps: text\n", "no list"),
+    ],
 )
 def test_a_file_that_cannot_be_changed_is_left_alone(run, tmp_path, content, says):
     file = tmp_path / ".drone.yml"
@@ -273,7 +278,9 @@ def test_a_file_that_cannot_be_changed_is_left_alone(run, tmp_path, content, say
     assert os.listdir(tmp_path) == [".drone.yml"]
 
 
-@pytest.mark.parametrize("config_path", ["../x.yml", "/etc/x.yml", "a/../../x", ".", "a\nb", "./x.yml"])
+@pytest.mark.parametrize(
+    "config_path", ["../x.yml", "/etc/x.yml", "a/../../x", ".", "a\nb", "./x.yml", ".drone.star", "ci/.drone.jsonnet"]
+)
 def test_a_config_path_out_of_the_directory_is_refused(run, tmp_path, config_path):
     result = run({"path": str(tmp_path), "config_path": config_path}, thrice=False)
     assert result.failed
