@@ -24,6 +24,12 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 from ._problem import Problem, near
 
 REGULAR = ("100644", "100755")
+_KINDS = {
+    **dict.fromkeys(REGULAR, "a file"),
+    "40000": "a directory",
+    "120000": "a symbolic link",
+    "160000": "a submodule",
+}
 # What a server says when somebody else pushed in the meantime; all else that it refuses, it will refuse again.
 _RACE = re.compile(
     r"fetch first|non-fast-forward|stale info|cannot lock ref|failed to update ref|failed to lock|"
@@ -54,6 +60,7 @@ _HINTS = (
     ("does not appear to be a git repository", "check the URL"),
     ("not a git repository", "check the path"),
     ("does not exist", "check the URL; hosts also answer so where the login may not see it"),
+    ("not our ref", "is a submodule on the way to the file? set config_path to a file of the repository itself"),
     ("not found", "check the URL; hosts also answer so where the login may not see it"),
     ("transport 'ext' not allowed", "name a repository, not a command"),
     ("No such file or directory", "check the path"),
@@ -214,9 +221,6 @@ class Branch:
     def commit(self, path: str, content: bytes | None, message: str) -> str:
         """Put a file's content, None to remove it, on top of the branch, in our clone; return the commit."""
         mode = self.modes.get(path, REGULAR[0])
-        if mode not in REGULAR:
-            kind = {"120000": "a symbolic link", "160000": "a submodule"}.get(mode, f"of mode {mode}")
-            raise Problem(f"{self.remote}: {path} is {kind}", "set config_path to the file itself")
         if not self.directory:
             self._clone()
         ref = f"refs/heads/{self.name}"
@@ -263,7 +267,7 @@ class Branch:
     def _look(self, paths: list[str]) -> None:
         """Read the head, the files and the directories that say their modes, all in one process."""
         ref = f"refs/heads/{self.name}" if self.name else "HEAD"
-        directories = sorted({os.path.dirname(path) for path in paths})
+        directories = sorted({directory for path in paths for directory in _directories(path)})
         asked = [ref, *(f"{ref}:{path}" for path in (*directories, *paths))]
         said = self._git("cat-file", "--batch", stdin="".join(f"{one}\n" for one in asked).encode())
         answers: list[tuple[bytes, bytes] | None] = []
@@ -279,11 +283,18 @@ class Branch:
             said = said[int(words[2]) + 1 :]
         trees = dict(zip(directories, answers[1:]))
         for path, answer in zip(paths, answers[1 + len(directories) :]):
-            if answer is not None and answer[0] != b"blob":
-                raise Problem(f"{self.remote}: {path} is a directory", "set config_path to a file")
             self.files[path] = None if answer is None else answer[1]
-            directory, name = os.path.split(path)
-            mode = _mode(trees[directory], name, len(self.head) // 2)
+            for part in (
+                *_directories(path)[1:],
+                path,
+            ):  # each on the way there: a commit would replace a link or a submodule
+                directory, name = os.path.split(part)
+                mode = _mode(trees[directory], name, len(self.head) // 2)
+                if mode and mode not in (REGULAR if part == path else ("40000",)):
+                    raise Problem(
+                        f"{self.remote}: {part} is {_KINDS.get(mode, f'of mode {mode}')}",
+                        "name the file itself (config_path)",
+                    )
             if mode:
                 self.modes[path] = mode
         if not self.head:
@@ -370,6 +381,12 @@ def _mode(tree: tuple[bytes, bytes] | None, name: str, size: int) -> str:
             return mode.decode()
         at = end + 1 + size
     return ""
+
+
+def _directories(path: str) -> list[str]:
+    """Return the directories on the way to a file, from the root's "" on: "", "ci" and "ci/build"."""
+    parts = path.split("/")[:-1]
+    return ["/".join(parts[:length]) for length in range(len(parts) + 1)]
 
 
 def _quoted(path: str) -> str:

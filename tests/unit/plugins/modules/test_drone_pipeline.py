@@ -568,17 +568,60 @@ def test_a_real_race_of_eight_loses_nothing(bare, run_module, tmp_path):
     assert count(path) == 9
 
 
+def test_an_executable_files_mode_stays(run, bare):
+    path = bare(files={".drone.yml": ("100755", "kind: pipeline\nname: a\n")})
+    run({"repos": [{"url": str(path)}], "scope": "pipeline"})
+    assert git("-C", path, "ls-tree", "main", ".drone.yml").startswith("100755")
+
+
+@pytest.mark.parametrize("way", ["path", "http"])
 @pytest.mark.parametrize(
-    ("mode", "says"), [("120000", "a symbolic link"), ("100755", None)], ids=["symbolic link", "executable"]
+    ("mode", "entry", "config_path", "says"),
+    [
+        ("120000", ".drone.yml", ".drone.yml", ".drone.yml is a symbolic link"),
+        ("160000", ".drone.yml", ".drone.yml", "is a submodule"),
+        ("120000", "ci", "ci/.drone.yml", "ci is a symbolic link"),
+        ("120000", "ci", "ci/a/.drone.yml", "ci is a symbolic link"),
+        ("160000", "vendor/x", "vendor/x/.drone.yml", "is a submodule"),
+        ("100644", "ci", "ci/.drone.yml", "ci is a file"),
+        ("100644", "ci/x", "ci", "ci is a directory"),
+    ],
 )
-def test_the_files_mode_in_git_stays_and_a_link_is_refused(run, bare, mode, says):
-    path = bare(files={".drone.yml": (mode, "kind: pipeline\nname: a\n" if says is None else "ci.yml")})
-    result = run({"repos": [{"url": str(path)}], "scope": "pipeline"}, thrice=False)
-    if says:
-        assert result.failed
-        assert count(path) == 1
+def test_what_a_commit_would_replace_is_refused_in_check_mode_too(run, bare, web, way, mode, entry, config_path, says):
+    path = bare(files={})
+    if mode == "160000":
+        git("-C", path, "fast-import", "--quiet", "--date-format=now", stdin=(
+            "commit refs/heads/main\ncommitter a <a@b> now\ndata 1\nx\nfrom refs/heads/main^0\n"
+            f"M 160000 {'1' * 40} {entry}\n"
+        ).encode())  # fmt: skip
     else:
-        assert git("-C", path, "ls-tree", "main", ".drone.yml").startswith(mode)
+        write(path, {entry: (mode, "elsewhere")})
+    url = {"path": str(path), "http": f"{web.url}/octocat/app.git"}[way]
+    for check in (True, False):
+        result = run({"repos": [{"url": url}], "config_path": config_path}, check=check)
+        assert result.failed
+        assert says in result["msg"]
+    assert count(path) == 2
+
+
+def test_a_file_in_directories_that_are_not_there_yet_is_committed(run, bare, web):
+    path = bare(files={"a/b/x": "y"})
+    run({"repos": [{"url": f"{web.url}/octocat/app.git"}], "config_path": "a/b/c/d.yml"})
+    assert "kind: pipeline" in show(path, "a/b/c/d.yml")
+    assert show(path, "a/b/x") == "y"
+
+
+def test_names_that_are_no_utf8_and_paths_with_blanks_and_quotes_are_kept(run, bare):
+    path = bare(files={})
+    write(path, {'"caf\\351"': "latin", '"a \\"b\\".yml"': "kind: pipeline\nname: x\n"})
+    before = git("-C", path, "ls-tree", "main")
+    run({"repos": [{"url": str(path)}], "config_path": 'a "b".yml'})
+    after = git("-C", path, "ls-tree", "main")
+    assert [line for line in before.splitlines() if "caf" in line] == [
+        line for line in after.splitlines() if "caf" in line
+    ]
+    assert show(path, 'a "b".yml').startswith("kind: pipeline\nname: x\n")
+    git("-C", path, "fsck", "--strict")
 
 
 def test_hundreds_in_one_call_have_a_result_each(run, bare):
