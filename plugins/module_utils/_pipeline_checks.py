@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 NEEDS_TRUST = ("privileged", "devices", "dns", "dns_search", "extra_hosts", "network_mode", "shm_size")
 
 
+# The strategies that execute each platform on a runner host: cross executes only the host's own, remote a daemon's.
+NEED_HOSTS = ("emulated", "native")
+
+
 def check_hosts(pipeline: Pipeline, platforms: Collection[Platform]) -> None:
     """Raise a Problem for a platform that no runner host executes."""
     for platform in pipeline.platforms:

@@ -25,7 +25,7 @@ from ._drone_items import Item, Place, delete, update
 from ._drone_templates import make
 from ._git import Branch, Login, Raced, Remote
 from ._pipeline import Pipeline
-from ._pipeline_checks import Server, check_hosts
+from ._pipeline_checks import NEED_HOSTS, Server, check_hosts
 from ._pipeline_strategies import check_cross, documents
 from ._platform import Platform, parse_all
 from ._problem import Problem
@@ -83,7 +83,7 @@ class Wish:
             check_cross(decoded(dockerfile, self.dockerfile), f"{where}: {self.dockerfile}", pipeline.target)
         if self.platforms is None:
             self.skipped.add("platforms")
-        elif pipeline.strategy != "remote":
+        elif pipeline.strategy in NEED_HOSTS:
             check_hosts(pipeline, self.platforms)
         if self.scope == "step" and before.strip():
             left = left_as_is(before, self.documents, here)
@@ -344,7 +344,7 @@ def _to_template(module: AnsibleModule, server: Server | None) -> dict[str, Any]
     wish.skipped.update(("trust", "secrets"))
     if wish.platforms is None:
         wish.skipped.add("platforms")
-    elif wish.pipeline.strategy != "remote":
+    elif wish.pipeline.strategy in NEED_HOSTS:
         check_hosts(wish.pipeline, wish.platforms)
     drone = server.drone
     after = None if wish.absent else dump_all(wish.documents)

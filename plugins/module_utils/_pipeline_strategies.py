@@ -165,12 +165,19 @@ def _without_pull_requests(when: Mapping[str, Any]) -> dict[str, Any]:
     """Return conditions under which no pull request runs: a fork's could read the daemon's key."""
     event = when.get("event")
     if event and not isinstance(event, Mapping):
-        return dict(when)  # a list of what it runs for, and the check found no pull_request in it
+        include = [event] if isinstance(event, str) else list(event)
+        if not any(re.search(r"[*?\[{]", one) for one in include):
+            return dict(when)  # a list of what it runs for, and the check found no pull_request in it
+        event = {"include": include}
     event = dict(event or {})
     exclude = event.get("exclude", [])
     exclude = [exclude] if isinstance(exclude, str) else list(exclude)
     event["exclude"] = list(dict.fromkeys([*exclude, "pull_request"]))
     return {**when, "event": event}
+
+
+# What a step's environment must keep for itself.
+_TAKEN = ("PATH", "HOME", "TMPDIR", "DOCKER_CONFIG", "DOCKER_HOST", "DOCKER_CONTEXT", "BUILDX_CONFIG", "BUILDX_BUILDER")
 
 
 @dataclass
@@ -269,6 +276,11 @@ class Script:
             if isinstance(value, str):
                 words.append(f"--build-arg {word(f'{name}={value}')}")
             else:  # buildx reads the value from the environment: it stands in no argument
+                if name in self.secrets or name in _TAKEN or name.startswith("DRONE_"):
+                    raise Problem(
+                        f"pipeline {pipeline.name}: the build argument {name} would take the place of the step's own variable",
+                        "name it otherwise in the Dockerfile and here",
+                    )
                 self.secrets[name] = value
                 words.append(f"--build-arg {name}")
         words += [f"--label {word(label)}" for label in pipeline.labels]

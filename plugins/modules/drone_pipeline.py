@@ -261,7 +261,7 @@ options:
   runner_platforms:
     description:
       - What the fleet's runner hosts build, natively or emulated. A platform that no host has is an error. For strategy V(native), name
-        what they build natively.
+        what they build natively. Strategies V(cross) and V(remote) execute no foreign platform on a runner host, and are not looked at.
       - The playbook C(multiarch.drone.deploy_pipelines) fills it from the inventory.
     type: list
     elements: str

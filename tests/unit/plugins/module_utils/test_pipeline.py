@@ -262,6 +262,8 @@ def test_platforms_are_written_as_oci_names_them_each_once():
         ({**REMOTE, "when": {"event": ["push", "pull_request"]}}, "pull requests"),
         ({**REMOTE, "when": {"event": {"include": "pull_request"}}}, "pull requests"),
         ({**REMOTE, "settings": {"mirror": "x"}}, "'mirror' is a plugin's"),
+        ({**REMOTE, **LOGIN, "build_args": {"REGISTRY_PASSWORD": {"from_secret": "x"}}}, "the step's own variable"),
+        ({**REMOTE, "build_args": {"PATH": {"from_secret": "x"}}}, "the step's own variable"),
         ({**REMOTE, "settings": {"platforms": "arm64"}}, "say the same"),
     ],
 )  # fmt: skip
@@ -350,6 +352,8 @@ def test_remote_is_one_ordinary_step_that_no_pull_request_runs():
         ({"branch": "main"}, {"branch": "main", "event": {"exclude": ["pull_request"]}}),
         ({"event": ["push", "tag"]}, {"event": ["push", "tag"]}),
         ({"event": "tag"}, {"event": "tag"}),
+        ({"event": "*"}, {"event": {"include": ["*"], "exclude": ["pull_request"]}}),
+        ({"event": ["push", "pull_*"]}, {"event": {"include": ["push", "pull_*"], "exclude": ["pull_request"]}}),
         ({"event": {"exclude": ["cron"]}}, {"event": {"exclude": ["cron", "pull_request"]}}),
         ({"event": {"exclude": "cron"}}, {"event": {"exclude": ["cron", "pull_request"]}}),
         ({"event": {"include": ["push"]}}, {"event": {"include": ["push"], "exclude": ["pull_request"]}}),
