@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: The multiarch.drone authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""One sample, four platforms: strategy `emulated`, as the plugin does it, against `remote`, cold and warm: `strategies.py [ROUNDS]` (3).
+"""One sample, four platforms: strategy `emulated`, as the plugin does it, against `remote`, cold and warm: `remote.py [ROUNDS]` (3).
 
 Each is a pipeline's step, run as Drone's runner runs it on a host that the roles have prepared: the plugin's stand-in starts a
 daemon of its own with an empty cache each time; the remote step is an ordinary container whose daemon of role `buildkitd`, on
