@@ -257,7 +257,7 @@ def _to_repositories(module: AnsibleModule, server: Server | None) -> dict[str, 
     finally:
         for target in targets:
             target.close()
-    rows = {row["name"]: row for row in facts["results"]}
+    rows = {row["name"]: row for row in facts.pop("results")}
     results = [_result(target, rows.get(target.name, {})) for target in targets]
     after = facts["diff"]["after"]
     diffs = {
@@ -266,7 +266,8 @@ def _to_repositories(module: AnsibleModule, server: Server | None) -> dict[str, 
         }
         for name in after
     }
-    facts = {**facts, "results": results}
+    # Not `results`: in a loop Ansible takes that for its own, and shows no difference.
+    facts = {**facts, "repos": results}
     facts = _told(module, facts, [target.wish for target in targets], diffs)
     failed = [result for result in results if result.get("failed")]
     if failed:
@@ -296,8 +297,6 @@ def _targets(module: AnsibleModule, server: Server | None) -> list[Target]:
     targets: dict[str, Target] = {}
     for entry in options["repos"]:
         remote = Remote.parse(entry["url"], login)
-        if remote.login.password:
-            module.no_log_values.add(remote.login.password)
         branch = entry["branch"] or options["branch"] or ""
         if re.search(r"^-|\.\.|[\x00-\x20~^:?*\[\\]|^/|/$|\.lock$|^@$", branch):
             raise Problem(f"{remote}: {branch!r} is no branch's name", "write it as git branch shows it")
@@ -403,7 +402,6 @@ def _wish(module: AnsibleModule, server: Server | None, entry: Mapping[str, Any]
     pipeline = Pipeline.parse(
         description, allow_plaintext=options["allow_plaintext"], privileged_images=options["privileged_images"] or ()
     )
-    module.no_log_values.update(pipeline.plaintext().values())
     platforms = options["runner_platforms"]
     return Wish(
         pipeline,

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any, Iterable, Mapping
+from typing import Any, Iterable, Iterator, Mapping
+from urllib.parse import unquote
 
 from ._problem import Problem, near
 
@@ -224,6 +225,22 @@ def credentials_in(mapping: Mapping[str, Any]) -> list[tuple[str, str]]:
         if CREDENTIAL.search(name) or (name.lower() == "config" and '"auth' in value):
             found.append((name, value))
     return found
+
+
+def credentials_within(value: object) -> Iterator[str]:
+    """Yield each credential in clear text anywhere in a value: by its name, as NAME=value, or as a password in a URL."""
+    if isinstance(value, Mapping):
+        inner = {str(name): one for name, one in value.items() if name != "from_secret"}
+        yield from (credential for _name, credential in credentials_in(inner))
+        value = list(inner.values())
+    if isinstance(value, (list, tuple)):
+        for one in value:
+            yield from credentials_within(one)
+    elif isinstance(value, str):
+        name, _equals, assigned = value.partition("=")
+        yield from (credential for _name, credential in credentials_in({name: assigned}))
+        for password in re.findall(r"://[^/@:\s]*:([^/@\s]+)@", value):
+            yield from (password, unquote(password))
 
 
 def image_name(image: str) -> str:

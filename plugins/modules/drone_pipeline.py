@@ -396,7 +396,7 @@ steps:
   type: list
   elements: str
   sample: ["https://git.example.com/octocat/shop.git: commit .drone.yml to main"]
-results:
+repos:
   description: Each repository, in the order of O(repos).
   returned: with O(repos)
   type: list
@@ -450,16 +450,24 @@ skipped_checks:
   sample: [platforms, secrets, trust]
 """
 
-from ansible.module_utils.basic import AnsibleModule
-
+from ..module_utils._arguments import Module
 from ..module_utils._change import serve
 from ..module_utils._drone import OPTIONS
 from ..module_utils._pipeline import SPEC
 from ..module_utils._pipeline_deploy import deploy
+from ..module_utils._pipeline_plugins import credentials_within
+
+
+class PipelineModule(Module):
+    """A module that hides what stands in clear text in its descriptions and URLs, refused or not."""
+
+    def _load_params(self) -> None:
+        super()._load_params()
+        self.no_log_values.update(credentials_within([self.params.get("pipeline"), self.params.get("repos")]))
 
 
 def main() -> None:
-    module = AnsibleModule(
+    module = PipelineModule(
         argument_spec={
             **OPTIONS,
             "path": {"type": "path"},

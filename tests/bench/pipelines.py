@@ -90,7 +90,7 @@ def main() -> None:
         changed, alone = [], []
         for number in range(3):  # in turn, since the machine's speed drifts
             seconds, result = module(paths, f"v{number}")
-            assert len(result["results"]) == count  # type: ignore[arg-type]
+            assert len(result["repos"]) == count  # type: ignore[arg-type]
             assert result["changed"]
             changed.append(seconds)
             alone.append(by_git(paths, f"{THEIRS}# {number}\n"))

@@ -238,6 +238,25 @@ def test_a_password_in_clear_text_is_refused_and_where_it_is_allowed_it_is_in_th
     assert "hunter2-xyzzy" in (tmp_path / ".drone.yml").read_text()
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"pipeline": {**BUILD, "settings": {"password": "hunter2-xyzzy", "misspelt": "x"}}},
+        {"pipeline": {**BUILD, "password": "hunter2-xyzzy"}},
+        {"pipeline": {**BUILD, "build_args": ["NPM_TOKEN=hunter2-xyzzy"]}},
+        {"pipeline": {**BUILD, "steps": [{"name": "x", "environment": {"PASSWORD": "hunter2-xyzzy"}}]}},
+        {"repos": [{"url": "https://me:hunter2-xyzzy@h.invalid/a/b"}], "git_password": "other-xyzzy", "at_a_time": 0},
+        {"repos": [{"url": "https://me:hunter2%2dxyzzy@h.invalid/a/b", "pipeline": {"repo": "A"}}]},
+        {"repos": ["https://me:hunter2-xyzzy@h.invalid/a/b"]},
+    ],
+)
+def test_what_is_refused_is_hidden_all_the_same(run, tmp_path, arguments):
+    where = {} if "repos" in arguments else {"path": str(tmp_path)}
+    result = run({**where, **arguments}, thrice=False)
+    assert result.failed
+    assert "hunter2" not in json.dumps(result)
+
+
 def test_a_file_that_is_there_keeps_its_other_bytes_and_its_mode(run, tmp_path):
     file = tmp_path / ".drone.yml"
     file.write_text(THEIRS)
@@ -357,7 +376,7 @@ def test_a_repository_gets_one_commit_and_then_none(run, bare, web, way):
     url = {"path": str(path), "file": f"file://{path}", "http": f"{web.url}/octocat/app.git"}[way]
     result = run({"repos": [{"url": url}]}, commit_author="Jane Doe <jane@example.com>", commit_message="Build\n\nWhy")
     assert result["changed"]
-    (row,) = result["results"]
+    (row,) = result["repos"]
     assert row["commit"] == heads(path)["refs/heads/main"]
     assert row["branch"] == "main"
     assert count(path) == 2
@@ -408,7 +427,7 @@ def test_an_empty_repository_gets_its_first_commit(run, bare, web, way, branch):
     path = bare(branch="main")
     url = str(path) if way == "path" else f"{web.url}/octocat/app.git"
     result = run({"repos": [{"url": url}], "branch": branch})
-    assert result["results"][0]["branch"] == (branch or "main")
+    assert result["repos"][0]["branch"] == (branch or "main")
     assert list(heads(path)) == [f"refs/heads/{branch or 'main'}"]
     assert git("-C", path, "ls-tree", "-r", "--name-only", branch or "main") == ".drone.yml\n"
 
@@ -460,7 +479,7 @@ def test_a_hook_that_refuses_is_repeated_in_its_own_words_and_nothing_is_lost(ru
     assert "no signed-off-by, no push" in result["msg"]
     assert "hook declined" in result["msg"]
     assert heads(path) == before
-    assert [row["changed"] for row in result["results"]] == [False, True]
+    assert [row["changed"] for row in result["repos"]] == [False, True]
     assert count(other) == 2
 
 
@@ -630,7 +649,7 @@ def test_hundreds_in_one_call_have_a_result_each(run, bare):
     repos = [{"url": str(path)} for path in paths] + [{"url": str(paths[0]) + "-nope"}]
     result = run({"repos": repos, "at_a_time": 3}, thrice=False)
     assert result.failed
-    assert [row["changed"] for row in result["results"]] == [True] * 24 + [False]
+    assert [row["changed"] for row in result["repos"]] == [True] * 24 + [False]
     assert all(count(path) in (1, 2) for path in paths)
     again = run({"repos": repos[:-1], "at_a_time": 3}, thrice=False)
     assert not again["changed"]
@@ -640,7 +659,7 @@ def test_hundreds_in_one_call_have_a_result_each(run, bare):
 def test_a_file_that_is_no_yaml_is_left_alone_and_the_others_are_done(run, bare):
     one, two = bare("o/one", {".drone.yml": "kind: [\n"}), bare("o/two", {})
     result = run({"repos": [{"url": str(one)}, {"url": str(two)}]}, thrice=False)
-    assert "no YAML" in result["results"][0]["msg"]
+    assert "no YAML" in result["repos"][0]["msg"]
     assert count(one) == 1
     assert count(two) == 2
 
