@@ -22,7 +22,7 @@ from . import _buildkitd
 from ._buildkitd import CONFIG, HEAD, MARK, STATE, UNITS, Daemon, Programs
 from ._change import Plan, Step
 from ._engine import call
-from ._files import File, put, read_file, uid
+from ._files import File, put, put_all, read_file, uid
 from ._problem import Problem
 
 # How long a daemon that has just started may take to answer; systemd waits for its start before that.
@@ -177,14 +177,12 @@ def plan(daemon: Daemon, world: World, tools: Programs) -> Plan:
             if daemon.user:
                 os.makedirs(daemon.root, 0o700, exist_ok=True)
                 os.chown(daemon.root, uid(daemon.user), -1)
-            for path in wrong:
-                put(path, daemon.files[path])
+            put_all({path: daemon.files[path] for path in wrong})
 
         def take_back() -> None:
             if attempted and not world.service.active:
                 call("systemctl", "stop", daemon.unit)
-            for path in wrong:
-                put(path, world.files.get(path))
+            put_all({path: world.files.get(path) for path in wrong})
             _must("systemctl", "daemon-reload")
             if attempted and world.service.active:
                 call("systemctl", "reset-failed", daemon.unit)

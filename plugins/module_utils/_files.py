@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import tempfile
 from dataclasses import dataclass, field
+from typing import Mapping
 
 
 @dataclass(frozen=True)
@@ -38,22 +39,32 @@ def read_file(path: str) -> File | None:
 
 def put(path: str, file: File | None) -> None:
     """Write a file at once or not at all, never wider open than it shall be; None removes it."""
-    if file is None:
-        if os.path.lexists(path):
-            os.unlink(path)
-        return
-    descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".new-")
+    put_all({path: file})
+
+
+def put_all(files: Mapping[str, File | None]) -> None:
+    """Write several files: all of them, or none where one of them cannot be written (the disk is full, say)."""
+    staged: dict[str, str] = {}
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as stream:
-            stream.write(file.text)
-            stream.flush()
-            os.fchown(stream.fileno(), uid(file.owner), -1)
-            os.fchmod(stream.fileno(), file.mode)
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+        for path, file in files.items():
+            if file is not None:
+                descriptor, staged[path] = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".new-")
+                with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as stream:
+                    stream.write(file.text)
+                    stream.flush()
+                    os.fchown(stream.fileno(), uid(file.owner), -1)
+                    os.fchmod(stream.fileno(), file.mode)
+                    os.fsync(stream.fileno())
+        # From here on nothing needs room any more.
+        for path in files:
+            if path in staged:
+                os.replace(staged[path], path)
+                del staged[path]
+            elif os.path.lexists(path):
+                os.unlink(path)
+    finally:
+        for temporary in staged.values():
+            os.unlink(temporary)
 
 
 def uid(user: str) -> int:

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+from pathlib import Path
 
 import pytest
 
@@ -74,6 +76,13 @@ def test_private_keys_are_readable_by_their_owners_alone(host, builds_here):
 
 def test_no_authority_s_key_is_on_a_host(host):
     assert host.run("find / -xdev -name 'ca-key.pem'").stdout == ""
+
+
+def test_certificates_from_elsewhere_are_served_as_they_are(host):
+    if not host.file("/etc/buildkit/strangers").exists:
+        pytest.skip("no such daemon on this host")
+    given = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"], "given.pem").read_text()
+    assert host.file("/etc/buildkit/website/cert.pem").content_string == given
 
 
 def test_the_socket_is_for_its_group(host):
