@@ -17,10 +17,11 @@ description:
   - What counts of a context is what counts for BuildKit's own cache, which is names, types, permissions, extended attributes,
     links and contents, and neither owners nor times.
   - What nobody can know before the build is never guessed. C(ADD) of a URL without C(--checksum), a base image that the registry does
-    not show to this host, or a context from the web that is no Git repository make RV(reasons) and are built each time. BuildKit's
-    cache then makes it cheap, and RV(ignore:changed) still tells the truth.
-  - What a C(RUN) step fetches, and the content of a secret, are no inputs, as they are none for BuildKit's cache. To renew such an image, use
-    O(rebuild=always) with O(no_cache=true) or O(pull=true).
+    not show to this host, a context from the web that is no Git repository, or another language than Dockerfile's (C(# syntax=) of anything
+    but C(docker/dockerfile) or a copy of it) make RV(reasons) and are built each time. BuildKit's cache then makes it cheap, and
+    RV(ignore:changed) still tells the truth.
+  - What a C(RUN) step fetches, and the content of a secret, are no inputs, as they are none for BuildKit's cache; nor is what C(ONBUILD)
+    of a base image fetches. To renew such an image, use O(rebuild=always) with O(no_cache=true) or O(pull=true).
 options:
   context:
     description:
