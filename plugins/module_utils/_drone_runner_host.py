@@ -99,7 +99,9 @@ def tools(mounted: Iterable[str]) -> Tools:
     if lacks:
         raise Problem(f"{lacks[0]} cannot be read on this host", "put it there first, or name another file")
     source = sys.modules[_drone_leftovers.__name__].__loader__.get_source(_drone_leftovers.__name__)  # type: ignore[union-attr]
-    return Tools(shutil.which("docker") or "/usr/bin/docker", sys.executable or "/usr/bin/python3", source or "", texts)
+    # Not the very one that runs this: it may be in an environment of somebody's, or gone with the next release.
+    python = next((path for path in ("/usr/bin/python3", sys.executable) if path and os.path.exists(path)), "/usr/bin/python3")
+    return Tools(shutil.which("docker") or "/usr/bin/docker", python, source or "", texts)
 
 
 def read(image: str, drone: Drone | None = None, name: str = "") -> World:

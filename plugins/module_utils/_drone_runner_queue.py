@@ -71,7 +71,8 @@ def lost(drone: Drone, machine: str, since: float) -> list[Build]:
 
     `since` is when the runner that runs now was started, 0 where none runs: what began before cannot be its own.
     """
-    return [build for build in builds_of(drone, machine) if not since or build.began < since]
+    # Drone keeps whole seconds: a build may have begun nearly a second later than it says.
+    return [build for build in builds_of(drone, machine) if not since or build.began + 1 < since]
 
 
 def cancel(drone: Drone, builds: Iterable[Build]) -> None:

@@ -59,6 +59,10 @@ options:
     description: How many seconds to wait for each answer of the server.
     type: int
     default: 30
+  connections:
+    description: How many requests may be on their way at a time; here for C(module_defaults), one is enough.
+    type: int
+    default: 4
   image:
     description:
       - The runner's image. An upgrade is another tag or digest here; it is pulled before the old runner is drained.
@@ -434,6 +438,7 @@ def main() -> None:
             "validate_certs": {"type": "bool", "default": True},
             "ca_path": {"type": "path"},
             "timeout": {"type": "int", "default": 30},
+            "connections": {"type": "int", "default": 4},
             "image": {"type": "str", "default": "drone/drone-runner-docker:1"},
             "name": {"type": "str"},
             "capacity": {"type": "int", "default": 2},

@@ -30,6 +30,7 @@ def main() -> None:
         "--pace", choices=("quick", "real"), default="quick", help="real takes what a real server takes"
     )
     parser.add_argument("--oss", action="store_true", help="answer as an `oss` build: 501 to secrets, cron, templates")
+    parser.add_argument("--rpc-secret", default="", help="what runners must show; without it they are all refused")
     options = parser.parse_args()
     server = DroneServer(
         version=options.version,
@@ -40,6 +41,7 @@ def main() -> None:
         tokens=dict(pair.split("=", 1) for pair in options.token),
         pace=REAL_PACE if options.pace == "real" else None,
         oss=options.oss,
+        rpc_secret=options.rpc_secret,
         **({"repos": options.repo} if options.repo else {}),
     )
     print(json.dumps({"url": server.url, "tokens": server.tokens}), flush=True)

@@ -19,6 +19,7 @@ from .faults import Fault, Faults, Pace
 from .golang import BadRequest
 from .repos import Encoded
 from .routes import compile_routes, dispatch
+from .rpc import Rpc
 from .state import Conflict, State
 
 LOGIN_PAGE = "<!DOCTYPE html>\n<html><head><title>Sign in to continue</title></head><body>proxy</body></html>\n"
@@ -65,8 +66,10 @@ class DroneServer:
         pace: Pace | None = None,
         oss: bool = False,
         host_url: str = "http://gitea.test",
+        rpc_secret: str = "",
     ) -> None:
         self.state = State(version, seed, host_url)
+        self.rpc = Rpc(self.state, rpc_secret)
         self.faults = Faults()
         self.oss = oss
         self._seen: list[Seen] = []
@@ -164,7 +167,7 @@ class DroneServer:
         self._seen.append(Seen(user.login if user else "", method, target, content, status, began, time.monotonic()))
 
     def control(self, method: str, target: str, body: bytes) -> Answer:
-        """Answer /_standin: the switches for those who cannot call Python. POST faults, GET requests."""
+        """Answer /_standin: the switches for those who cannot call Python. POST faults and builds, GET requests."""
         if (method, target) == ("POST", "/_standin/faults"):
             fields = json.loads(body)
             self.faults.add(**fields)
@@ -174,7 +177,11 @@ class DroneServer:
             return Answer(204)
         if (method, target) == ("GET", "/_standin/requests"):
             return Answer(200, [vars(seen) for seen in self.requests])
-        return Answer(404, {"message": "POST or DELETE /_standin/faults, GET /_standin/requests"})
+        if (method, target) == ("POST", "/_standin/builds"):
+            return Answer(200, self.rpc.add(**json.loads(body)).json(stages=True))
+        return Answer(
+            404, {"message": "POST or DELETE /_standin/faults, GET /_standin/requests, POST /_standin/builds"}
+        )
 
 
 class _Http(ThreadingHTTPServer):
@@ -202,6 +209,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path.startswith("/_standin/"):
             self.reply(drone.control(self.command, self.path, body))
             return
+        if self.path.startswith("/rpc/v2/"):
+            self.reply(self.speak(body))
+            return
         scheme, _unused, token = (self.headers.get("Authorization") or "").partition(" ")
         token = token.strip() if scheme == "Bearer" else ""
         fault = drone.faults.take(self.command, self.path)
@@ -221,6 +231,13 @@ class _Handler(BaseHTTPRequestHandler):
             self.cut(answer if fault.kind == "half" else None)
             return
         self.reply(answer, fault)
+
+    def speak(self, body: bytes) -> Answer:
+        """Answer a runner."""
+        try:
+            return self.server.drone.rpc.answer(self.command, self.path, self.headers.get("X-Drone-Token") or "", body)
+        except Answer as answer:
+            return answer
 
     do_GET = do_POST = do_PATCH = do_PUT = do_DELETE = handle_any
 

@@ -1,0 +1,231 @@
+# SPDX-FileCopyrightText: The multiarch.drone authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""A runner that loses no build. The tests go on from each other, in their order: a host is dear."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+SLUG = "octocat/app1"
+RUNNER = "drone/drone-runner-docker"
+
+
+class Server:
+    """The stand-in for Drone."""
+
+    def __init__(self):
+        address = subprocess.check_output(["docker", "exec", "molecule-runner-drone", "hostname", "-i"], text=True)
+        self.url = f"http://{address.strip()}"
+
+    def ask(self, path, method="GET", body=None):
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(
+            self.url + path, data, {"Authorization": "Bearer quickstart"}, method=method
+        )
+        return json.loads(urllib.request.urlopen(request).read() or b"null")
+
+    def start(self, seconds, *commands):
+        """Start a build of so many seconds, and wait until it runs; return its number."""
+        lines = "".join(f"  - {command}\n" for command in (*commands, f"sleep {seconds}"))
+        head = "kind: pipeline\ntype: docker\nname: default\nclone: {disable: true}\n"
+        config = f"{head}steps:\n- name: work\n  image: busy:1\n  commands:\n{lines}"
+        number = self.ask("/_standin/builds", "POST", {"slug": SLUG, "config": config})["number"]
+        self.until(number, "running")
+        return number
+
+    def status(self, number):
+        return self.ask(f"/api/repos/{SLUG}/builds/{number}")["status"]
+
+    def until(self, number, status, seconds=60):
+        deadline = time.monotonic() + seconds
+        while self.status(number) != status:
+            ended = self.status(number) not in ("pending", "running", status)
+            assert not ended and time.monotonic() < deadline, f"build {number} is {self.status(number)}, not {status}"
+            time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def server():
+    return Server()
+
+
+@pytest.fixture
+def role(host):  # the host only so that pytest keeps the tests in their order
+    """Run the role with other variables; return its result, or the message with which it failed."""
+
+    def run(playbook="converge.yml", *arguments, **variables):
+        path = Path(__file__).parents[1] / playbook
+        ran = subprocess.run(
+            ["ansible-playbook", "-i", os.environ["MOLECULE_INVENTORY_FILE"], "-vvv", "--diff"]
+            + ["-e", json.dumps(variables), path, *arguments],
+            env={**os.environ, "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert "quickstart" not in ran.stdout + ran.stderr, "the secret is shown"
+        plays = json.loads(ran.stdout[ran.stdout.index("{") :])["plays"]
+        results = [task["hosts"].get("molecule-runner-1", {}) for task in plays[-1]["tasks"]]
+        failed = [result["msg"] for result in results if result.get("failed")]
+        done = [result for result in results if "steps" in result]
+        return failed[0] if failed else done[-1]
+
+    return run
+
+
+@pytest.fixture
+def id(host):
+    return lambda: host.check_output("docker ps -q --no-trunc --filter name=^drone-runner$")
+
+
+def test_the_runner_is_a_service_that_starts_at_boot_and_with_docker(host):
+    assert host.service("drone-runner").is_running
+    assert host.service("drone-runner").is_enabled
+    assert "drone-runner.service" in host.check_output("systemctl show docker --property=Wants")
+    assert host.service("drone-runner-prune.timer").is_running
+
+
+def test_the_secret_is_only_where_root_alone_reads(host):
+    assert host.file("/etc/drone-runner/environment").mode == 0o600
+    assert "DRONE_RPC_SECRET=quickstart" in host.file("/etc/drone-runner/environment").content_string
+    assert "quickstart" not in host.check_output("ps axww")
+    assert "quickstart" not in host.check_output("journalctl --no-pager")
+    assert "quickstart" not in host.check_output("cat /etc/systemd/system/drone-runner* /usr/local/lib/drone-runner/*")
+
+
+def test_every_build_gets_the_defaults_of_the_runner(server, host):
+    number = server.start(3, 'test "$PLUGIN_BIP" = 10.231.0.1/24', 'test "$DOCKER_PLUGIN_MIRROR" = http://mirror.example.com:5000')
+    server.until(number, "success")
+
+
+def test_an_image_that_does_not_start_is_found_out_while_the_old_runner_works(role, id):
+    before = id()
+    message = role(drone_runner_image=f"{RUNNER}:broken")
+    assert "this build is broken" in message
+    assert "nothing was changed" in message
+    assert id() == before
+
+
+def test_a_secret_that_the_server_does_not_take_is_found_out_while_the_old_runner_works(role, id):
+    before = id()
+    message = role(drone_runner_rpc_secret="another")
+    assert "does not take rpc_secret (401); nothing was changed" in message
+    assert id() == before
+
+
+def test_a_runner_that_does_not_reach_its_server_gives_way_to_the_old_one(role, id, host):
+    message = role(drone_runner_image=f"{RUNNER}:deaf", drone_runner_ready_timeout=5)
+    assert "has not reached its server within 5 s" in message
+    assert "cannot ping the remote server" in message
+    assert "taken back" in message
+    assert f"{RUNNER}:1.8.3" in host.check_output("docker ps --filter name=^drone-runner$ --format '{{.Image}}'")
+    assert role()["steps"] == []
+
+
+def test_an_upgrade_waits_for_the_build_that_runs(server, role):
+    number = server.start(8)
+    result = role(drone_runner_image=f"{RUNNER}:1.8.4")
+    assert result["runner"]["waited_for"] == [f"{SLUG} #{number}"]
+    assert result["runner"]["healthy"]
+    assert server.status(number) == "success"
+
+
+def test_a_build_that_takes_too_long_is_not_lost_either(server, role, host):
+    number = server.start(12)
+    message = role(drone_runner_drain_timeout=1)  # and with the old image again, which is a change
+    assert f"after 1 s the runner still has {SLUG} #{number}" in message
+    assert server.status(number) == "running"
+    server.until(number, "success")
+    # It starts again by itself, as it was, and takes builds.
+    server.until(server.start(1), "success")
+    assert f"{RUNNER}:1.8.4" in host.check_output("docker ps --filter name=^drone-runner$ --format '{{.Image}}'")
+
+
+def test_a_build_can_be_cancelled_instead(server, role):
+    number = server.start(600)
+    result = role(drone_runner_drain_timeout=1, drone_runner_on_drain_timeout="cancel")
+    assert result["runner"]["healthy"]
+    assert server.status(number) == "killed"
+
+
+def test_whatever_restarts_docker_drains_first(server, host):
+    number = server.start(5)
+    host.check_output("systemctl restart docker")
+    assert server.status(number) == "success"
+    server.until(server.start(1), "success")
+
+
+def test_a_runner_outlives_a_docker_that_dies(server, host, id):
+    """With live-restore it runs on, and the service finds it again, instead of starting another in its place."""
+    before = id()
+    host.check_output("kill -9 $(systemctl show docker --property=MainPID --value)")
+    deadline = time.monotonic() + 30
+    while not (host.service("docker").is_running and host.service("drone-runner").is_running):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert id() == before
+    server.until(server.start(1), "success")
+
+
+def test_what_a_dead_runner_left_is_cancelled_and_cleaned_up_beside_a_build_that_runs(server, role, host):
+    lost = server.start(600, "echo x > /var/lib/docker/x")
+    host.check_output("docker kill drone-runner")  # systemd starts another, which takes the next build
+    alive = server.start(12)
+    result = role()
+    assert result["cancelled"] == [f"{SLUG} #{lost}"]
+    assert server.status(lost) == "killed"
+    assert server.status(alive) == "running"
+    removed = host.check_output("/usr/bin/python3 /usr/local/lib/drone-runner/prune.py --age 0").splitlines()
+    kinds = [line.split()[1] for line in removed if line.split(",")[0].endswith(f"of {SLUG} #{lost}")]
+    assert sorted(kinds) == ["container", "network", "volume"]
+    assert not [line for line in removed if f"#{alive}" in line]
+    # The volumes without a name, in which plugins keep their gigabytes: the living build's is left, the dead one's not.
+    assert len([name for name in host.check_output("docker volume ls -q").split() if len(name) == 64]) == 1
+    server.until(alive, "success")
+    assert host.check_output("docker ps -aq --filter label=io.drone=true") == ""
+
+
+def test_the_timer_s_service_works(host):
+    host.check_output("systemctl start drone-runner-prune.service")
+
+
+def test_a_drained_runner_waits_for_its_build_and_takes_no_other(server, role, host):
+    number = server.start(4)
+    assert role("drain.yml")["steps"] == ["drain and stop drone-runner.service"]
+    assert server.status(number) == "success"
+    assert not host.service("drone-runner").is_running
+    assert role("drain.yml")["steps"] == []
+    assert role()["runner"]["healthy"]
+
+
+def test_verification_finds_a_runner_that_is_not_as_declared(role, host):
+    assert role("look.yml")["runner"]["healthy"]
+    host.check_output("systemctl stop drone-runner")
+    assert "What a run would do: ['start drone-runner.service']" in role("look.yml")
+    assert role()["runner"]["healthy"]
+
+
+def test_check_mode_changes_nothing_and_foresees_what_a_run_does(role, id):
+    before = id()
+    foreseen = role("converge.yml", "--check", drone_runner_capacity=3)
+    assert id() == before
+    assert foreseen["steps"] == ["write environment, run", "drain and restart drone-runner.service"]
+    assert role(drone_runner_capacity=3)["steps"] == foreseen["steps"]
+
+
+def test_nothing_of_the_runner_is_left(role, host):
+    result = role(drone_runner_state="absent")
+    assert "drain and stop drone-runner.service" in result["steps"]
+    for path in ("/etc/drone-runner", "/usr/local/lib/drone-runner", "/etc/systemd/system/drone-runner.service"):
+        assert not host.file(path).exists
+    assert host.check_output("docker ps -aq --filter name=drone-runner") == ""
+    assert "drone-runner" not in host.check_output("systemctl list-unit-files --no-pager")
+    assert role(drone_runner_state="absent")["steps"] == []
