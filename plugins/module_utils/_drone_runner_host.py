@@ -100,7 +100,9 @@ def tools(mounted: Iterable[str]) -> Tools:
         raise Problem(f"{lacks[0]} cannot be read on this host", "put it there first, or name another file")
     source = sys.modules[_drone_leftovers.__name__].__loader__.get_source(_drone_leftovers.__name__)  # type: ignore[union-attr]
     # Not the very one that runs this: it may be in an environment of somebody's, or gone with the next release.
-    python = next((path for path in ("/usr/bin/python3", sys.executable) if path and os.path.exists(path)), "/usr/bin/python3")
+    python = next(
+        (path for path in ("/usr/bin/python3", sys.executable) if path and os.path.exists(path)), "/usr/bin/python3"
+    )
     return Tools(shutil.which("docker") or "/usr/bin/docker", python, source or "", texts)
 
 

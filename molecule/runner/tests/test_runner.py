@@ -27,9 +27,7 @@ class Server:
 
     def ask(self, path, method="GET", body=None):
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(
-            self.url + path, data, {"Authorization": "Bearer quickstart"}, method=method
-        )
+        request = urllib.request.Request(self.url + path, data, {"Authorization": "Bearer quickstart"}, method=method)
         return json.loads(urllib.request.urlopen(request).read() or b"null")
 
     def start(self, seconds, *commands):
@@ -102,7 +100,9 @@ def test_the_secret_is_only_where_root_alone_reads(host):
 
 
 def test_every_build_gets_the_defaults_of_the_runner(server, host):
-    number = server.start(3, 'test "$PLUGIN_BIP" = 10.231.0.1/24', 'test "$DOCKER_PLUGIN_MIRROR" = http://mirror.example.com:5000')
+    number = server.start(
+        3, 'test "$PLUGIN_BIP" = 10.231.0.1/24', 'test "$DOCKER_PLUGIN_MIRROR" = http://mirror.example.com:5000'
+    )
     server.until(number, "success")
 
 
