@@ -61,9 +61,9 @@ def role(host):  # the host only so that pytest keeps the tests in their order
 
     def run(playbook="converge.yml", *arguments, **variables):
         path = Path(__file__).parents[1] / playbook
+        command = ["ansible-playbook", "-i", os.environ["MOLECULE_INVENTORY_FILE"], "-vvv", "--diff", *arguments]
         ran = subprocess.run(
-            ["ansible-playbook", "-i", os.environ["MOLECULE_INVENTORY_FILE"], "-vvv", "--diff"]
-            + ["-e", json.dumps(variables), path, *arguments],
+            [*command, "-e", json.dumps(variables), path],
             env={**os.environ, "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json"},
             capture_output=True,
             text=True,
