@@ -45,8 +45,8 @@ class Server:
     def until(self, number, status, seconds=60):
         deadline = time.monotonic() + seconds
         while self.status(number) != status:
-            ended = self.status(number) not in ("pending", "running", status)
-            assert not ended and time.monotonic() < deadline, f"build {number} is {self.status(number)}, not {status}"
+            assert self.status(number) in ("pending", "running", status), f"build {number} is {self.status(number)}"
+            assert time.monotonic() < deadline, f"build {number} is {self.status(number)}, not {status}"
             time.sleep(0.1)
 
 
