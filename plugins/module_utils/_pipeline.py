@@ -319,7 +319,12 @@ class Pipeline:
     def _check_registry(self, where: str) -> None:
         """Raise a Problem where the login is for one registry and the push goes to another, as with these plugins."""
         registry = self.registry or next((v for n, v in self.settings.items() if n.lower() == "registry"), "")
-        if self.plugin.name in ("ecr", "any") or not isinstance(registry, str) or not registry or "$" in registry:
+        if (
+            self.plugin.name in ("ecr", "any")
+            or not isinstance(registry, str)
+            or not registry
+            or plugins.put_in(registry)
+        ):
             return
         host = re.sub(r"^https?://", "", registry).split("/")[0]
         if host not in ("docker.io", "index.docker.io", "registry-1.docker.io") and not self.repo.startswith(
@@ -467,7 +472,7 @@ def _tags(given: Iterable[Any], where: str) -> tuple[str, ...]:
                 f"{where}: the tag {tag} was read as a number, and 1.10 would become 1.1", f'quote it: "{tag}"'
             )
         text = str(tag)
-        if "$" not in text and not re.fullmatch(r"\w[\w.-]{0,127}", text, re.ASCII):
+        if not plugins.put_in(text) and not re.fullmatch(r"\w[\w.-]{0,127}", text, re.ASCII):
             raise Problem(f"{where}: {text!r} is no tag", "a tag has letters, digits, `_`, `.` and `-`, at most 128")
         tags.append(text)
     return tuple(tags)
@@ -522,7 +527,7 @@ def _builder(given: Mapping[str, Any], where: str) -> Builder:
 
 
 def _check_repo(repo: str, where: str) -> None:
-    if "$" in repo:
+    if plugins.put_in(repo):
         return
     name, tag = repo.rpartition(":")[::2]
     if name and "/" not in tag:

@@ -9,6 +9,7 @@ read and changed a few at a time; one that fails does not keep the others from b
 
 from __future__ import annotations
 
+import json
 import os
 import posixpath
 import random
@@ -402,6 +403,11 @@ def _wish(module: AnsibleModule, server: Server | None, entry: Mapping[str, Any]
     pipeline = Pipeline.parse(
         description, allow_plaintext=options["allow_plaintext"], privileged_images=options["privileged_images"] or ()
     )
+    if not options["template"] and "{{ .input" in json.dumps([description, path]):
+        raise Problem(
+            f"pipeline {pipeline.name} has {{{{ .input… }}}}, which Drone puts in for templates alone",
+            "deploy it as a template, or write the value",
+        )
     platforms = options["runner_platforms"]
     return Wish(
         pipeline,

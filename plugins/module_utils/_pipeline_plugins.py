@@ -202,7 +202,7 @@ def check_ecr(settings: Mapping[str, Any], where: str) -> None:
     """Raise a Problem where an ECR registry is not of the region that the plugin logs in to."""
     by_lower_case = {name.lower(): value for name, value in settings.items()}
     registry, region = by_lower_case.get("registry"), by_lower_case.get("region") or "us-east-1"
-    if not isinstance(registry, str) or not registry or not isinstance(region, str) or "$" in registry + region:
+    if not isinstance(registry, str) or not registry or not isinstance(region, str) or put_in(registry + region):
         return
     match = re.search(r"\.dkr[.-]ecr(?:-fips)?\.([a-z0-9-]+)\.", registry)
     if not match:
@@ -212,6 +212,11 @@ def check_ecr(settings: Mapping[str, Any], where: str) -> None:
         raise Problem(
             f"{where}: registry {registry} is in region {match.group(1)}, and {told}", f"set region to {match.group(1)}"
         )
+
+
+def put_in(text: str) -> bool:
+    """Tell whether Drone puts something into a text: a variable, or in a template what `.input` has."""
+    return "$" in text or "{{" in text
 
 
 def credentials_in(mapping: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Iterable, Mapping
 
 from ._pipeline import DOCKER_CLI, Pipeline
+from ._pipeline_plugins import put_in
 from ._problem import Problem
 
 if TYPE_CHECKING:
@@ -188,7 +189,7 @@ class Shell:
 
     def word(self, text: str) -> str:
         """Return a text as one word of a command."""
-        if "$" not in text and "\\" not in text:
+        if not put_in(text) and "\\" not in text:
             return shlex.quote(text)
         for name, value in self.environment.items():
             if value == text:

@@ -1009,6 +1009,32 @@ def test_a_template_is_created_changed_and_then_left(run, no_naps, version):
         assert run({**access, **template, "state": "absent"})["steps"] == ["delete template octocat/multiarch.yaml"]
 
 
+def test_the_examples_template_takes_its_input_and_no_repository_does(with_drone, run, tmp_path):
+    pipeline = {
+        "repo": "{{ .input.repo }}",
+        "tags": ["{{ .input.tag }}"],
+        "platforms": ["linux/amd64", "linux/arm64"],
+        "strategy": "remote",
+        "builders": [{"endpoint": "tcp://b:1"}],
+    }
+    template = {"template": {"namespace": "octocat", "name": "remote.yaml"}}
+    text = with_drone(template, pipeline=pipeline)["text"]
+    filled = text.replace("{{ .input.repo }}", "octocat/app").replace("{{ .input.tag }}", "1.0")
+    assert "{{" not in filled
+    step = yaml.safe_load(filled)["steps"][0]
+    assert "octocat/app" in step["environment"].values()
+    assert all("octocat/app" not in command for command in step["commands"])
+    assert "for templates alone" in run({"path": str(tmp_path), "pipeline": pipeline}, thrice=False)["msg"]
+
+
+def test_concurrent_changes_of_several_files_of_one_repository_are_all_made(run, bare):
+    path = bare(files={})
+    repos = [{"url": str(path), "config_path": f"{name}.yml"} for name in "abcd"]
+    assert [row["changed"] for row in run({"repos": repos}, at_a_time=4)["repos"]] == [True] * 4
+    assert count(path) == 5
+    assert git("-C", path, "ls-tree", "--name-only", "main").split() == ["README", "a.yml", "b.yml", "c.yml", "d.yml"]
+
+
 def test_a_template_that_would_be_ignored_is_refused(with_drone, run):
     template = {"template": {"namespace": "octocat", "name": "multiarch.txt"}}
     assert "end it in .yaml" in with_drone(template, thrice=False)["msg"]
