@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import glob
 import json
+import re
 import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -120,7 +121,11 @@ def test_a_daemon_that_is_not_there_or_takes_no_such_certificate_says_why_and_bu
         return {f"buildkit_{name}": (certificates / file).read_text() for name, file in files.items()}
 
     cases = [
-        ({}, secrets(cert="stranger.pem", key="stranger.key"), "tls: certificate required"),
+        (
+            {},
+            secrets(cert="stranger.pem", key="stranger.key"),
+            "tls: certificate required|broken pipe|reset by peer",
+        ),  # whichever TLS 1.3 lets it see first
         ({}, secrets(ca="other-ca.pem"), "certificate signed by unknown authority"),
         ({}, secrets(key="stranger.key"), "private key does not match public key"),
         ({"builders": [{"endpoint": "tcp://127.0.0.1:9"}]}, {}, "connection refused"),
@@ -130,7 +135,7 @@ def test_a_daemon_that_is_not_there_or_takes_no_such_certificate_says_why_and_bu
         ran = list(pool.map(lambda case: runner.step({**build, **case[0]}, secrets=case[1]), cases))
     for done, (_more, _secrets, says) in zip(ran, cases):
         assert done.returncode, done.stdout
-        assert says in done.stdout
+        assert re.search(says, done.stdout), done.stdout
         assert "no answer from tcp://" in done.stdout
         assert "building with" not in done.stdout
 
