@@ -225,7 +225,8 @@ class Store:
         try:
             current = json.loads(self.read("current") or b"{}")
         except ValueError:
-            current = {}
+            current = None
+        current = current if isinstance(current, dict) else {}
         name = str(current.get("Name") or "")
         if name and current.get("Global") and self.exists(name):
             return name

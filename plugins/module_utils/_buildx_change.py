@@ -178,6 +178,13 @@ class Change:
                 continue
             differences = before.get(f"{node.name} drift") or []
             self.found[node.name] = differences
+            owned = world.stored is not None and node.name in {mine.name for mine in world.stored.nodes}
+            if differences and not owned and self.options.recreate != "always":
+                raise Problem(
+                    f"a container {node.container} is there, and no builder of this user has it: {'; '.join(differences)}",
+                    "where it is another user's, name the node otherwise; where it is nobody's, recreate: always replaces it",
+                    drift=differences,
+                )
             if differences and self.options.recreate == "never":
                 raise Problem(
                     f"node {node.name} differs from what is declared, and recreate is never: {'; '.join(differences)}",

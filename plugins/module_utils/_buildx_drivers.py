@@ -60,6 +60,15 @@ def _pairs(text: str) -> None:
         raise ValueError(f"{text!r} is not name=value,name=value")
 
 
+def _tolerations(text: str) -> None:
+    known = ("key", "operator", "value", "effect", "tolerationSeconds")
+    for pair in re.split("[,;]", text):
+        name, found, value = pair.partition("=")
+        # buildx leaves out what is no pair, without a word.
+        if not found or "=" in value or name not in known or (name == "tolerationSeconds" and not value.isdigit()):
+            raise ValueError(f"{pair!r} is none of {', '.join(known)}, as in key=ci,operator=Exists;key=arm64")
+
+
 def _balance(text: str) -> None:
     if text not in ("sticky", "random"):
         raise ValueError(f"{text!r} is neither sticky nor random")
@@ -120,7 +129,7 @@ DRIVERS = {
             "nodeselector": _pairs,
             "annotations": _pairs,
             "labels": _pairs,
-            "tolerations": _text,
+            "tolerations": _tolerations,
             "loadbalance": _balance,
             "qemu.install": _flag,
             "qemu.image": _text,
@@ -163,6 +172,8 @@ def driver_opts(where: str, driver: str, given: Mapping[str, object]) -> dict[st
     known = DRIVERS[driver]
     checked = {}
     for name, value in given.items():
+        if isinstance(value, (list, dict)):
+            raise Problem(f"{where}: driver option {name} is no text", "write it as buildx takes it: one text")
         text = str(value).lower() if isinstance(value, bool) else str("" if value is None else value)
         if known.env and name.startswith("env."):
             if not re.fullmatch(r"env\.[A-Za-z_]\w*", name):

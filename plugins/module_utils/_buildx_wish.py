@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -70,7 +71,10 @@ def _node(index: int, given: Mapping[str, Any], builder: str, driver: str, store
     known = DRIVERS[driver]
     name = check_name(given.get("name") or f"{builder}{index}", "node")
     where = f"node {name}"
-    flags = tuple(word for flag in given.get("flags") or [] for word in shlex.split(flag))
+    try:
+        flags = tuple(word for flag in given.get("flags") or [] for word in shlex.split(flag))
+    except ValueError as error:
+        raise Problem(f"{where}: flags: {error}", "quote them as for a shell") from error
     if flags and not known.daemon:
         raise Problem(
             f"{where}: flags with the {driver} driver, which starts no BuildKit",
@@ -139,6 +143,33 @@ def _nodes_of(store: Store, name: str) -> Iterable[Node]:
     return builder.nodes if builder else ()
 
 
+def _check_shapes(source: Mapping[str, Any]) -> None:
+    """Raise a Problem where a setting that is looked into here has another shape than buildkitd's."""
+
+    def listed(value: object, kind: type) -> bool:
+        return value is None or (isinstance(value, list) and all(isinstance(item, kind) for item in value))
+
+    for name, example in (("registry", "{HOST: {mirrors: [...]}}"), ("worker", "{oci: {gc: true}}")):
+        tables = source.get(name)
+        if tables is None:
+            continue
+        if not isinstance(tables, Mapping) or not all(isinstance(table, Mapping) for table in tables.values()):
+            raise Problem(f"buildkitd_config: {name} is no dictionary of dictionaries", f"write {name}: {example}")
+        for key, table in tables.items():
+            for setting, kind, form in (
+                ("ca", str, "[PATH]"),
+                ("keypair", Mapping, "[{key: PATH, cert: PATH}]"),
+                ("gcpolicy", Mapping, "[{all: true, maxUsedSpace: 20GB}]"),
+            ):
+                if not listed(table.get(setting), kind):
+                    raise Problem(
+                        f"buildkitd_config: {name} {key}: {setting} is no list of its kind", f"write {setting}: {form}"
+                    )
+            for pair in table.get("keypair") or ():
+                if set(pair) != {"key", "cert"}:
+                    raise Problem(f"buildkitd_config: {name} {key}: a keypair is a key and a cert", "name both files")
+
+
 def in_container(source: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
     """Return a configuration as buildx puts it into the container, and the files that it carries along (LoadConfigFiles)."""
     files: dict[str, bytes] = {}
@@ -153,8 +184,10 @@ def in_container(source: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, b
                 "rename one of them",
             )
         try:
+            if not os.path.isfile(str(path)) and os.path.exists(str(path)):
+                raise OSError(errno.EINVAL, "it is no regular file")
             with open(str(path), "rb") as file:
-                files[inside] = file.read(1024 * 1024)
+                files[inside] = file.read()
         except OSError as error:
             raise Problem(
                 f"buildkitd_config: registry {registry}: {path}: {error.strerror}",
@@ -162,16 +195,11 @@ def in_container(source: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, b
             ) from error
         return f"{CONFIG_DIR}/{inside}"
 
+    _check_shapes(source)
     config = dict(source)
-    registries = source.get("registry")
-    if registries is not None:
-        if not isinstance(registries, Mapping) or not all(isinstance(item, Mapping) for item in registries.values()):
-            raise Problem(
-                "buildkitd_config: registry is no dictionary of dictionaries",
-                "write registry: {HOST: {mirrors: [...]}}",
-            )
+    if source.get("registry") is not None:
         config["registry"] = {}
-        for registry, settings in registries.items():
+        for registry, settings in source["registry"].items():
             rewritten = dict(settings)
             if settings.get("ca"):
                 rewritten["ca"] = [carry(registry, path) for path in settings["ca"]]

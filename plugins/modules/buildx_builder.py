@@ -128,6 +128,8 @@ options:
     default: 300
 notes:
   - Builders belong to a user. Declare them as the one who builds (C(become_user)); root's builders are nobody else's.
+  - buildx names a node's container by the node, not by the user. Two users of one daemon need other names for their builders;
+    a container that no builder of this user has, and that differs, is an error unless O(recreate=always).
   - A container that is made anew ends the builds that run in it.
   - With O(driver=kubernetes) buildx leaves a deployment that is there as it is, so a change removes it first, and buildx makes
     the new one. What runs in the cluster (its image, limits and configuration) is not compared with what is declared. Tested up

@@ -197,6 +197,19 @@ def test_what_drifted_is_named_and_mended(builders, drift):
     assert builders.declare(**wish)["changed"] is False
 
 
+def test_a_container_of_another_user_is_not_taken_for_drift(builders):
+    builders.declare()
+    before = builders.container()
+    another = {"BUILDX_CONFIG": "/root/another"}
+    refused = builders.declare(env=another, **CHANGES[0])
+    assert refused["failed"]
+    assert "a container buildx_buildkit_t0 is there, and no builder of this user has it: memory" in refused["msg"]
+    assert builders.container() == before
+    assert builders.declare(env=another, recreate="always", **CHANGES[0])["changed"]
+    assert builders.container() != before
+    builders.declare(env=another, state="absent")
+
+
 @pytest.mark.parametrize("command", ["stop", "rm -f", "kill"])
 def test_a_container_that_does_not_run_is_started(builders, command):
     builders.declare()

@@ -136,8 +136,9 @@ def test_the_default_builder_is_found_as_buildx_finds_it(store):
     assert store.current() == "ci"
     store.set_default("")
     assert store.current() == ""
-    store.write("current", b"garbage")
-    assert store.current() == ""
+    for garbage in (b"garbage", b"[]", b'"ci"', b'{"Name": 5}'):
+        store.write("current", garbage)
+        assert store.current() == ""
 
 
 def test_nodes_get_the_names_that_buildx_gives(store):
@@ -200,7 +201,17 @@ def test_without_nodes_there_is_one_on_the_users_daemon(store):
         ({"driver": "kubernetes", "nodes": [{"driver_opts": {"replicas": "many"}}]}, "is no number"),
         ({"driver": "kubernetes", "nodes": [{"driver_opts": {"loadbalance": "fair"}}]}, "neither sticky nor random"),
         ({"buildkitd_config": {"registry": {"r:5000": {"ca": ["/nowhere/ca.pem"]}}}}, r"registry r:5000: /nowhere/ca\.pem: No such file"),
+        ({"driver": "kubernetes", "nodes": [{"driver_opts": {"tolerations": "key=ci,efect=NoSchedule"}}]}, "'efect=NoSchedule' is none of key,"),
+        ({"driver": "kubernetes", "nodes": [{"driver_opts": {"limit.cpu": "1"}}]}, r"did you mean limits\.cpu\?"),
+        ({"nodes": [{"driver_opts": {"env.A": ["x"]}}]}, "driver option env.A is no text"),
+        ({"nodes": [{"flags": ["--oci-worker-labels 'a"]}]}, "node ci0: flags: No closing quotation; quote them"),
         ({"buildkitd_config": {"registry": ["r"]}}, "no dictionary of dictionaries"),
+        ({"buildkitd_config": {"registry": {"r": {"ca": "/etc/ca.pem"}}}}, r"registry r: ca is no list of its kind; write ca: \[PATH\]"),
+        ({"buildkitd_config": {"registry": {"r": {"keypair": ["x"]}}}}, "keypair is no list of its kind"),
+        ({"buildkitd_config": {"registry": {"r": {"keypair": [{"key": "/k"}]}}}}, "a keypair is a key and a cert"),
+        ({"buildkitd_config": {"registry": {"r": {"ca": ["/dev/null"]}}}}, "it is no regular file"),
+        ({"buildkitd_config": {"worker": ["oci"]}}, "worker is no dictionary of dictionaries"),
+        ({"buildkitd_config": {"worker": {"oci": {"gcpolicy": "all"}}}}, "worker oci: gcpolicy is no list of its kind"),
     ],
 )  # fmt: skip
 def test_careless_input_fails_before_anything_runs(store, params, message):
