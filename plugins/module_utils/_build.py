@@ -49,7 +49,10 @@ VALUES = {
     "shm_size": "--shm-size",
     "target": "--target",
 }
-SWITCHES = {"load": "--load", "no_cache": "--no-cache", "pull": "--pull", "push": "--push"}
+SWITCHES = {"load": "--load", "no_cache": "--no-cache", "pull": "--pull"}
+# What `--push` means, in words that BuildKit alone reads (an empty `push` is true to it): with the driver docker, buildx 0.13 (not
+# 0.38) would have the engine push everything again, whose questions for a tag cross its own changes of it.
+PUSH = "--output=type=image,push="
 
 # What decides on what the image holds, as BuildKit's own cache has it; build_contexts do so by their content.
 DECISIVE = (
@@ -131,6 +134,8 @@ class Build:
         for secret in self.secrets:
             args += ["--secret", f"id={secret.id}," + (f"src={secret.src}" if secret.src else f"env={secret.variable}")]
         args += [flag for name, flag in SWITCHES.items() if options[name]]
+        if options["push"]:
+            args.append("--push" if options["outputs"] or options["load"] else PUSH)
         args += ["--call", "check"] if options["call"] == "check" else []
         return [*args, "--", self.context]
 

@@ -12,6 +12,7 @@ the same `docker buildx build`; its messages are the real one's, the unhelpful o
 - The real one then makes a builder, which pulls and starts moby/buildkit. Here the daemon's own BuildKit builds, with the
   containerd image store. `buildkit_config` is that builder's: of it this takes what registries speak plain HTTP, and only
   for the build, so that `insecure` alone still does not push.
+- `--push` would push twice, since with the engine as the builder buildx 0.13 pushes once more; see `run`.
 - The real one starts CoreDNS for the containers inside. Here they have what `custom_dns` says.
 - The real one puts the password into an argument of `docker login`. Here it goes through standard input.
 - The emulators are the host's alone: no BuildKit image brings its own, so a foreign RUN proves the host's handlers.
@@ -230,6 +231,8 @@ def run() -> None:
     if process is not None:
         write_daemon_json(plain_http(setting("PLUGIN_BUILDKIT_CONFIG")))
         process.send_signal(signal.SIGHUP)
+    # BuildKit reads an empty `push` as true, and buildx then leaves the pushing to it.
+    command = ["--output=type=image,push=" if word == "--push" else word for word in command]
     for arguments in (["version"], ["info"], ["buildx", "ls"], command):
         code = docker(*arguments)
         if code:

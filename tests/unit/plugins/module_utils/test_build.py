@@ -57,7 +57,7 @@ def test_options_become_the_arguments_of_buildx(context):
         ["--add-host", "h:10.0.0.1", "--add-host", "six=::1"],
         ["--provenance", "false"],
         ["--file", f"{context}/Dockerfile"],
-        ["--push", "--", context],
+        ["--output=type=image,push=", "--", context],
     ):
         assert "\0".join(part) in text
 
