@@ -67,7 +67,7 @@ options:
     description:
       - The runner's image. An upgrade is another tag or digest here; it is pulled before the old runner is drained.
     type: str
-    default: drone/drone-runner-docker:1
+    default: drone/drone-runner-docker:1.8.4
   name:
     description:
       - The name that the server has for the runner. It must be no other's. The default is the host's name.
@@ -439,7 +439,7 @@ def main() -> None:
             "ca_path": {"type": "path"},
             "timeout": {"type": "int", "default": 30},
             "connections": {"type": "int", "default": 4},
-            "image": {"type": "str", "default": "drone/drone-runner-docker:1"},
+            "image": {"type": "str", "default": "drone/drone-runner-docker:1.8.4"},
             "name": {"type": "str"},
             "capacity": {"type": "int", "default": 2},
             "max_procs": {"type": "int", "default": 0},

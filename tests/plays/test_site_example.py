@@ -103,7 +103,7 @@ def test_what_the_inventory_says_of_a_host_is_what_its_roles_take(fleet):
     listed = fleet("ansible-inventory", "--host", "arm64-1.example.org")
     assert listed.returncode == 0, listed.stderr
     given = json.loads(listed.stdout)
-    for role in ("docker_engine", "qemu", "builder", "drone_repos", "drone_pipelines"):
+    for role in ("docker_engine", "qemu", "builder", "drone_runner", "drone_repos", "drone_pipelines"):
         spec = yaml.safe_load((ROOT / f"roles/{role}/meta/argument_specs.yml").read_text())
         options = spec["argument_specs"]["main"]["options"]
         of_role = {name: value for name, value in given.items() if name.startswith(f"{role}_")}
