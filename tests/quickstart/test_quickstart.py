@@ -51,3 +51,13 @@ def test_the_report_for_a_browser_is_self_contained_and_names_every_platform(run
         assert platform in html
         assert machine in html
     assert re.search(r"sha256:[0-9a-f]{64}", html)
+
+
+def test_the_runners_reached_their_server_and_the_deployed_step_built_every_platform(runs):
+    """A step that does not build fails the play; what the registry then has is what this line tells."""
+    shown = runs[1]
+    assert "runners quickstart-1, quickstart-2 reach it" in shown
+    assert "octocat/app1 trusted" in shown
+    assert "its step executed as the runner would: registry.lab:5000/octocat/app1:latest" in shown
+    assert f'"{", ".join(PLATFORMS)}."' in shown
+    assert "thegeeklab/drone-docker-buildx:23" in (ROOT / "build/quickstart/report.html").read_text()

@@ -27,7 +27,7 @@ class Server:
 
     def ask(self, path, method="GET", body=None):
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.url + path, data, {"Authorization": "Bearer quickstart"}, method=method)
+        request = urllib.request.Request(self.url + path, data, {"Authorization": "Bearer lab-token"}, method=method)
         return json.loads(urllib.request.urlopen(request).read() or b"null")
 
     def start(self, seconds, *commands):
@@ -69,7 +69,7 @@ def role(host):  # the host only so that pytest keeps the tests in their order
             text=True,
             check=False,
         )
-        assert "quickstart" not in ran.stdout + ran.stderr, "the secret is shown"
+        assert "lab-secret" not in ran.stdout + ran.stderr, "the secret is shown"
         plays = json.loads(ran.stdout[ran.stdout.index("{") :])["plays"]
         results = [task["hosts"].get("molecule-runner-1", {}) for task in plays[-1]["tasks"]]
         failed = [result["msg"] for result in results if result.get("failed")]
@@ -93,10 +93,10 @@ def test_the_runner_is_a_service_that_starts_at_boot_and_with_docker(host):
 
 def test_the_secret_is_only_where_root_alone_reads(host):
     assert host.file("/etc/drone-runner/environment").mode == 0o600
-    assert "DRONE_RPC_SECRET=quickstart" in host.file("/etc/drone-runner/environment").content_string
-    assert "quickstart" not in host.check_output("ps axww")
-    assert "quickstart" not in host.check_output("journalctl --no-pager")
-    assert "quickstart" not in host.check_output("cat /etc/systemd/system/drone-runner* /usr/local/lib/drone-runner/*")
+    assert "DRONE_RPC_SECRET=lab-secret" in host.file("/etc/drone-runner/environment").content_string
+    assert "lab-secret" not in host.check_output("ps axww")
+    assert "lab-secret" not in host.check_output("journalctl --no-pager")
+    assert "lab-secret" not in host.check_output("cat /etc/systemd/system/drone-runner* /usr/local/lib/drone-runner/*")
 
 
 def test_every_build_gets_the_defaults_of_the_runner(server, host):
