@@ -1,7 +1,10 @@
 # SPDX-FileCopyrightText: The multiarch.drone authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Provisioned hosts, provisioned again, against a play of equally many pings: `provisioning.py [HOSTS…]` (1 4 10)."""
+"""Provisioned hosts again, and site.yml again, against as many pings as each makes module runs: `provisioning.py [HOSTS…]` (1 4 10).
+
+site.yml runs on four hosts with runners, a stand-in for Drone, and a pipeline in a bare repository of this machine.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,8 @@ VARS = {
     "docker_engine_containerd_store": True,
     "builder_builders": [{"name": "default", "driver": "docker"}],
 }
+SITE_HOSTS = 4
+IMAGE = "drone/drone-runner-docker:1.8.4"
 
 
 def play(*arguments: str, inventory: Path, runs: Path) -> float:
@@ -47,49 +52,86 @@ def play(*arguments: str, inventory: Path, runs: Path) -> float:
     return seconds
 
 
+def machine(*words: str) -> str:
+    return subprocess.check_output([str(MACHINE), *words], text=True, stderr=subprocess.DEVNULL)
+
+
 def main() -> None:
     counts = [int(count) for count in sys.argv[1:]] or [1, 4, 10]
-    hosts = [f"bench-{number}" for number in range(1, max(counts) + 1)]
-    for command in (["engine"], ["image", "trixie"], ["up", "bench", "trixie", *hosts]):
-        subprocess.run([str(MACHINE), *command], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    hosts = [f"bench-{number}" for number in range(1, max(*counts, SITE_HOSTS) + 1)]
+    machine("engine")
+    machine("image", "trixie")
+    machine("up", "bench", "trixie", *hosts)
     try:
         with tempfile.TemporaryDirectory() as folder:
             measure(counts, hosts, Path(folder))
     finally:
-        subprocess.run(
-            [str(MACHINE), "down", "bench"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        machine("down", "bench")
 
 
 def measure(counts: list[int], hosts: list[str], folder: Path) -> None:
-    """Provision every host once, then compare the second run with pings, for each count of hosts."""
-    inventory, runs, pings = folder / "hosts.ini", folder / "runs.json", folder / "pings.yml"
+    """Provision every host once, then measure the second runs."""
+    inventory = folder / "hosts.ini"
     inventory.write_text(
         "[runners]\n" + "\n".join(hosts) + "\n[runners:vars]\nansible_connection=community.docker.docker\n"
         "ansible_pipelining=true\nansible_python_interpreter=/usr/bin/python3\n"
     )
     provision = ["multiarch.drone.provision_runners", "-e", json.dumps(VARS)]
     print(f"provisioning {len(hosts)} hosts, the first time …", flush=True)
-    play(*provision, inventory=inventory, runs=runs)
+    play(*provision, inventory=inventory, runs=folder / "runs.json")
     for count in counts:
-        limit = ["--limit", ",".join(hosts[:count])]
-        play(*provision, *limit, inventory=inventory, runs=runs)
-        per_host = max(json.loads(runs.read_text()).values())
-        pings.write_text(
-            json.dumps(
-                [{"hosts": "runners", "gather_facts": False, "tasks": [{"ansible.builtin.ping": {}}] * per_host}]
-            )
-        )
-        ours, theirs = [], []
-        for _round in range(3):  # in turn, since the machine's speed drifts
-            ours.append(play(*provision, *limit, inventory=inventory, runs=runs))
-            theirs.append(play(str(pings), *limit, inventory=inventory, runs=runs))
-        ratio = statistics.median(one / other for one, other in zip(ours, theirs))
-        print(
-            f"provisioned again, {count:2} hosts: {per_host} module runs a host (at most 8), {statistics.median(ours):.1f} s, "
-            f"{ratio:.2f} x as many pings (at most 1.5)",
-            flush=True,
-        )
+        limit = ["--limit", ",".join([*hosts[:count], "localhost"])]
+        compare(f"provisioned again, {count:2} hosts", 8, [*provision, *limit], limit, inventory, folder)
+    limit = ["--limit", ",".join([*hosts[:SITE_HOSTS], "localhost"])]
+    for host in hosts[:SITE_HOSTS]:
+        machine("runner", host, str(ROOT / "tests"))
+    site = ["multiarch.drone.site", "-e", json.dumps({**VARS, **drone(folder)}), *limit]
+    play(*site, inventory=inventory, runs=folder / "runs.json")
+    compare(f"site.yml again, {SITE_HOSTS:2} hosts", 20, site, limit, inventory, folder)
+
+
+def drone(folder: Path) -> dict[str, object]:
+    """Return the variables of a fleet whose Drone server and repository are this bench's own."""
+    url = machine("standin", "bench", "trixie", str(ROOT / "tests")).splitlines()[-1]
+    repository = folder / "octocat/app1.git"
+    subprocess.run(["git", "init", "-q", "--bare", "-b", "main", str(repository)], check=True)
+    build = {"repo": "octocat/app1", "auto_tag": True, "platforms": ["linux/amd64", "linux/arm64"]}
+    return {
+        "drone_runner_url": url,
+        "drone_runner_rpc_secret": "lab-secret",
+        "drone_runner_token": "lab-token",
+        "drone_runner_image": IMAGE,
+        "drone_repos_url": url,
+        "drone_repos_token": "lab-token",
+        "drone_repos_trusted": ["octocat/app1"],
+        "drone_pipelines_url": url,
+        "drone_pipelines_token": "lab-token",
+        "drone_pipelines_pipelines": [{"repos": [{"url": str(repository)}], "pipeline": build}],
+    }
+
+
+def compare(what: str, most: int, ours: list[str], limit: list[str], inventory: Path, folder: Path) -> None:
+    """Time a play and a play of as many pings on the same hosts, in turn, since the machine's speed drifts; print the ratio."""
+    runs, pings = folder / "runs.json", folder / "pings.yml"
+    play(*ours, inventory=inventory, runs=runs)
+    made = json.loads(runs.read_text())
+    on_controller = made.pop("localhost", 0)
+    a_host = max(made.values())
+    tasks = [{"ansible.builtin.ping": {}}]
+    plays = [{"hosts": "runners", "gather_facts": False, "tasks": tasks * a_host}]
+    if on_controller:
+        plays.append({"hosts": "localhost", "gather_facts": False, "tasks": tasks * on_controller})
+    pings.write_text(json.dumps(plays))
+    times = []
+    for _round in range(3):
+        took = play(*ours, inventory=inventory, runs=runs)
+        times.append((took, play(str(pings), *limit, inventory=inventory, runs=runs)))
+    ratio = statistics.median(one / other for one, other in times)
+    print(
+        f"{what}: {a_host + on_controller} module runs ({a_host} a host, {on_controller} on the controller; at most {most}), "
+        f"{statistics.median(one for one, _other in times):.1f} s, {ratio:.2f} x as many pings (at most 1.5)",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":
