@@ -28,7 +28,7 @@ $(TREE):
 	ln -sfn $(CURDIR) $@
 
 .PHONY: test
-test: test-fast sanity other-cores plays kernel services molecule quickstart-test artifact ## Every test (CI calls this)
+test: test-fast sanity other-cores plays kernel services molecule quickstart-test real artifact ## Every test (CI calls this)
 	$(call say,every test passed)
 
 .PHONY: test-fast
@@ -60,6 +60,7 @@ molecule: $(TREE) ## Real hosts in containers: every scenario, or SCENARIO=name
 
 .PHONY: quickstart
 quickstart: $(TREE) ## The main job on this machine: hosts in containers that build, push and execute for several platforms
+	tests/tools/packages git:git
 	playbook=$$(tests/tools/venv run)/bin/ansible-playbook
 	PATH="$$(dirname $$playbook):$$PATH" $$playbook multiarch.drone.quickstart $(ARGS)
 
@@ -110,6 +111,11 @@ test-drone: $(TREE) ## Drone as code against DRONE_SERVER with DRONE_TOKEN, on D
 quickstart-test: ## The quickstart as a newcomer types it, twice
 	$(call say,make quickstart twice)
 	$(ENV)/pytest -q tests/quickstart
+
+.PHONY: real
+real: $(TREE) ## The real Drone, its runner and the article's plugin, where their images can be pulled; skipped elsewhere
+	$(call say,the real Drone)
+	PATH="$(ENV):$$PATH" $(ENV)/pytest -q tests/real
 
 .PHONY: bench
 bench: $(TREE) ## Ratios against the alternatives, measured in one run
