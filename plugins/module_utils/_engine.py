@@ -131,8 +131,18 @@ def restart(*, timeout: float = 180) -> None:
     """Restart the engine and wait until it answers; raise a Problem with the engine's own words where it does not."""
     # Attempts that failed before count against systemd's start limit, and would forbid this one.
     call("systemctl", "reset-failed", UNIT)
-    _systemctl("restart", timeout=timeout)
+    _systemctl("restart", timeout=timeout + patience())
     read(unit())
+
+
+def patience() -> float:
+    """Return for how many seconds what requires the engine may take to stop: systemd stops it first, and a CI runner drains."""
+    shown = call("systemctl", "show", UNIT, "--property=RequiredBy", "--value").text
+    units = [unit for unit in shown.split() if unit.endswith(".service")]
+    if not units:
+        return 0.0
+    limits = call("systemctl", "show", *units, "--property=TimeoutStopUSec", "--value").text.split("\n")
+    return max(map(_seconds, limits), default=0.0)
 
 
 def reload(state: Unit) -> None:
@@ -165,6 +175,14 @@ def call(*argv: str, timeout: float = 30) -> Said:
     except OSError as error:
         return Said(127, f"{argv[0]}: {error.strerror}")
     return Said(done.returncode, done.stdout.decode("utf-8", "replace").strip())
+
+
+def _seconds(text: str) -> float:
+    """Return the seconds that systemd writes as "2h 30s" or "1min 30s"; what has no limit gets a day."""
+    if text.strip() == "infinity":
+        return 86400.0
+    units = {"w": 604800, "d": 86400, "h": 3600, "min": 60, "s": 1, "ms": 0.001, "us": 0.000001}
+    return sum(float(number) * units[unit] for number, unit in re.findall(r"([\d.]+)(min|ms|us|w|d|h|s)", text))
 
 
 def _systemctl(verb: str, *, timeout: float = 60) -> None:

@@ -111,3 +111,23 @@ def test_the_engine_is_reloaded_without_bin_kill(monkeypatch: pytest.MonkeyPatch
 def test_a_missing_program_has_said_so() -> None:
     assert _engine.call("/no/such/program") == _engine.Said(127, "/no/such/program: No such file or directory")
     assert _engine.call("sleep", "5", timeout=0.1).rc == 124
+
+
+@pytest.mark.parametrize(
+    ("required_by", "limits", "seconds"),
+    [
+        ("", "", 0),
+        ("drone-runner.service multi-user.target", "2h 30s", 7230),
+        ("a.service b.service", "1min 30s\n\ninfinity", 86400),
+    ],
+)
+def test_a_restart_is_given_the_time_that_systemd_gives_what_it_stops_first(
+    monkeypatch: pytest.MonkeyPatch, required_by: str, limits: str, seconds: float
+) -> None:
+    """A CI runner that drains may take hours: a restart that was given up after minutes would be taken back meanwhile."""
+
+    def call(*argv: str, **_unused: object) -> _engine.Said:
+        return _engine.Said(0, required_by if "--property=RequiredBy" in argv else limits)
+
+    monkeypatch.setattr(_engine, "call", call)
+    assert _engine.patience() == seconds
