@@ -72,6 +72,7 @@ def step(number, created, expires=NOW + 9999):
         (100, -1, True, True),  # its build is over at the latest
         (999, 9999, False, True),  # no runner, no build
     ],
+    ids=["older", "younger", "same-second", "over", "no-runner"],  # without the moment, which is another in each worker
 )
 def test_what_a_build_that_may_still_run_consists_of_is_never_left_over(created, expires, runner, left):
     engine = Engine([step(1, STARTED + created, NOW + expires)], runner=STARTED if runner else None)
@@ -112,6 +113,7 @@ def test_beside_another_runner_only_what_is_over_at_the_latest_is_left():
         ((), True, -5, True),
         (("buildx_buildkit_default0",), False, -5, False),  # a user's
     ],
+    ids=["nobody's", "perhaps-the-build's", "older-than-the-build", "a-user's"],
 )
 def test_a_buildkit_that_a_step_has_left_goes_when_no_builder_knows_it(monkeypatch, known, live, created, left):
     monkeypatch.setattr(leftovers, "known_builders", lambda: set(known))
