@@ -301,6 +301,9 @@ def drain(policy: Policy) -> None:
     """Stop the runner when its builds have ended; raise a Problem where that takes longer than it may."""
     _must("systemctl", "stop", "--no-block", UNIT)
     if _until_stopped(policy.timeout):
+        if _drone_leftovers.started(_drone_leftovers.Engine(), CONTAINER):
+            # One that its service has lost (Docker died): nothing has asked it to stop yet.
+            call("docker", "stop", CONTAINER, timeout=policy.timeout)
         return
     builds = _drone_leftovers.find(_drone_leftovers.Engine(), CONTAINER, builders=False).builds
     names = ", ".join(builds) or "builds that it does not name"
@@ -316,6 +319,13 @@ def drain(policy: Policy) -> None:
         kill()
         return
     raise _still_draining(f"after {policy.timeout:g} s the runner still has {names}", builds)
+
+
+def mounted_ca(world: World) -> str | None:
+    """Return the host's file of certificates that the runner trusts, as its own command line says."""
+    script = world.files[_drone_runner.RUN].text if _drone_runner.RUN in world.files else ""
+    match = re.search(rf"--volume=(\S+):{CONFIG}/ca\.pem:ro", script)
+    return match.group(1) if match else None
 
 
 def kill() -> None:

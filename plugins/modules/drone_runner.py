@@ -372,6 +372,16 @@ def work(module: Module) -> dict:
         raise Problem("no Docker engine runs on this host", "start it first: role multiarch.drone.docker_engine")
     if world.strangers:
         module.warn(f"another runner runs on this host as well ({', '.join(world.strangers)}): drain and remove it")
+    if drone:
+        slow = [
+            row for row in drone.repos() if row.get("active") and row.get("timeout", 0) * 60 > wanted["stop_timeout"]
+        ]
+        if slow:
+            longest = max(slow, key=lambda row: row["timeout"])
+            module.warn(
+                f"a build of {longest['slug']} may take {longest['timeout']} minutes, and who stops Docker or the machine "
+                f"waits for {wanted['stop_timeout']} s: raise stop_timeout"
+            )
     said = "" if runner.own_network else _ping(wanted, runner)
 
     plan = _drone_runner_host.plan(runner, world, policy, wanted["ready_timeout"], said)

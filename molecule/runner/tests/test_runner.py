@@ -73,7 +73,7 @@ def role(host):  # the host only so that pytest keeps the tests in their order
         plays = json.loads(ran.stdout[ran.stdout.index("{") :])["plays"]
         results = [task["hosts"].get("molecule-runner-1", {}) for task in plays[-1]["tasks"]]
         failed = [result["msg"] for result in results if result.get("failed")]
-        done = [result for result in results if "steps" in result]
+        done = [result for result in results if "steps" in result or "left" in result]
         return failed[0] if failed else done[-1]
 
     return run
@@ -97,6 +97,13 @@ def test_the_secret_is_only_where_root_alone_reads(host):
     assert "lab-secret" not in host.check_output("ps axww")
     assert "lab-secret" not in host.check_output("journalctl --no-pager")
     assert "lab-secret" not in host.check_output("cat /etc/systemd/system/drone-runner* /usr/local/lib/drone-runner/*")
+
+
+def test_what_a_runner_is_can_be_asked_without_knowing_it(server, role):
+    told = role("info.yml")
+    assert (told["state"], told["healthy"], told["reaches_server"]) == ("active", True, True)
+    assert (told["name"], told["server"]) == ("molecule-runner-1", server.url)
+    assert told["privileged_images"] == ["plugins/docker"]
 
 
 def test_every_build_gets_the_defaults_of_the_runner(server, host):

@@ -1,0 +1,129 @@
+#!/usr/bin/python
+# SPDX-FileCopyrightText: The multiarch.drone authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Tell what the Drone runner of a host is, does and leaves behind."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: drone_runner_info
+short_description: Tell what the Drone runner of a host is, does and leaves behind
+version_added: 0.1.0
+description:
+  - Looks at the runner that M(multiarch.drone.drone_runner) has made. It needs to know nothing of it beforehand.
+  - The server is asked with the runner's own secret, which is never shown.
+extends_documentation_fragment:
+  - multiarch.drone.attributes.info
+options:
+  timeout:
+    description: How many seconds to wait for the server.
+    type: int
+    default: 10
+author:
+  - The multiarch.drone authors (@multiarch-drone)
+"""
+
+EXAMPLES = r"""
+- name: Which runners have builds
+  multiarch.drone.drone_runner_info:
+  register: runner
+
+- name: Nothing is worked on while builds run
+  ansible.builtin.assert:
+    that: runner.builds | length == 0
+"""
+
+RETURN = r"""
+state:
+  description: What systemd says of the service, C(deactivating) while it drains; C(absent) where there is none.
+  returned: always
+  type: str
+  sample: active
+healthy:
+  description: Whether it runs, takes builds, and has reached its server since it was started.
+  returned: always
+  type: bool
+reaches_server:
+  description: Whether the server takes the runner's secret now; V(false) where there is no runner.
+  returned: always
+  type: bool
+name:
+  description: The name that the server has for it.
+  returned: always
+  type: str
+server:
+  description: Its server.
+  returned: always
+  type: str
+image:
+  description: The id of the image that runs.
+  returned: always
+  type: str
+capacity:
+  description: How many builds it takes at a time.
+  returned: always
+  type: int
+privileged_images:
+  description: The images that are privileged in every repository.
+  returned: always
+  type: list
+  elements: str
+builds:
+  description: The builds that may run here now.
+  returned: always
+  type: list
+  elements: str
+  sample: ["octocat/app1 #7"]
+left:
+  description: What interrupted builds have left behind.
+  returned: always
+  type: list
+  elements: str
+  sample: ["network drone-Hs2rb2XbCmMlMqcyYLLB of octocat/app1 #6"]
+"""
+
+from ..module_utils import _drone_leftovers, _drone_runner, _drone_runner_host
+from ..module_utils._arguments import Module
+from ..module_utils._change import serve
+from ..module_utils._drone_runner_queue import ping
+
+
+def work(module: Module) -> dict:
+    world = _drone_runner_host.read("")
+    file = world.files.get(_drone_runner.ENVIRONMENT)
+    settings = _drone_runner.variables(file.text) if file else {}
+    secret = settings.get("DRONE_RPC_SECRET", "")
+    module.no_log_values.update(filter(None, [secret]))
+    server = f"{settings['DRONE_RPC_PROTO']}://{settings['DRONE_RPC_HOST']}" if secret else ""
+    reached = bool(server) and not ping(
+        server,
+        secret,
+        validate_certs="DRONE_RPC_SKIP_VERIFY" not in settings,
+        ca_path=_drone_runner_host.mounted_ca(world),
+        timeout=module.params["timeout"],
+    )
+    left = _drone_leftovers.find(_drone_leftovers.Engine(), _drone_runner.CONTAINER).left if world.docker else ()
+    installed = f"{_drone_runner.UNITS}/{_drone_runner.UNIT}" in world.files
+    return {
+        "changed": False,
+        "state": world.service.state if installed else "absent",
+        "healthy": world.service.active and world.pinged,
+        "reaches_server": reached,
+        "name": settings.get("DRONE_RUNNER_NAME", ""),
+        "server": server,
+        "image": world.container.image if world.container else "",
+        "capacity": int(settings.get("DRONE_RUNNER_CAPACITY", 0)),
+        "privileged_images": [name for name in settings.get("DRONE_RUNNER_PRIVILEGED_IMAGES", "").split(",") if name],
+        "builds": list(world.builds),
+        "left": [str(thing) for thing in left],
+    }
+
+
+def main() -> None:
+    module = Module(argument_spec={"timeout": {"type": "int", "default": 10}}, supports_check_mode=True)
+    serve(module, work)
+
+
+if __name__ == "__main__":
+    main()
