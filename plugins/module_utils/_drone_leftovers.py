@@ -193,9 +193,9 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = pick(found.left, time.time(), options.age, options.size)
     failed = [] if options.dry_run else remove(engine, chosen)
     for thing in chosen:
-        print(f"{'would remove' if options.dry_run else 'removed'} {thing}")
+        sys.stdout.write(f"{'would remove' if options.dry_run else 'removed'} {thing}\n")
     for line in failed:
-        print(f"not removed: {line}", file=sys.stderr)
+        sys.stderr.write(f"not removed: {line}\n")
     return 1 if failed else 0
 
 
@@ -273,4 +273,4 @@ def seconds(text: str) -> float:
 
 if __name__ == "__main__":
     os.umask(0o077)
-    sys.exit(main())
+    raise SystemExit(main())
