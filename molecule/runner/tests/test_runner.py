@@ -72,7 +72,6 @@ def role(host):  # the host only so that pytest keeps the tests in their order
         assert "lab-secret" not in ran.stdout + ran.stderr, "the secret is shown"
         plays = json.loads(ran.stdout[ran.stdout.index("{") :])["plays"]
         results = [task["hosts"].get("molecule-runner-1", {}) for task in plays[-1]["tasks"]]
-        run.results = results
         failed = [result["msg"] for result in results if result.get("failed")]
         done = [result for result in results if "steps" in result or "left" in result]
         return failed[0] if failed else done[-1]
@@ -170,11 +169,11 @@ def test_whatever_restarts_docker_drains_first(server, host):
     server.until(server.start(1), "success")
 
 
-def test_provisioning_drains_the_runner_before_it_restarts_docker(server, role):
+def test_provisioning_restarts_docker_and_loses_no_build(server, role):
+    """The engine's role needs no hook for it: that would drain every host of a fleet before it restarts the first engine."""
     number = server.start(5)
     host_as_it_is = {"builder_builders": [], "qemu_packages": [], "qemu_platforms": ["linux/amd64"]}
     result = role("provision.yml", docker_engine_daemon_options={"log-opts": {"max-size": "9m"}}, **host_as_it_is)
-    assert ["drain and stop drone-runner.service"] in [result.get("steps") for result in role.results]
     assert server.status(number) == "success"
     assert result["runner"]["healthy"]
 
