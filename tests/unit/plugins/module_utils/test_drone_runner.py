@@ -289,9 +289,8 @@ def test_the_checks_before_a_play_see_every_option_of_the_module():
     root = Path(__file__).parents[4]
     settings = yaml.safe_load((root / "roles/drone_runner/vars/main.yml").read_text())["__drone_runner_settings"]
     assert set(settings) == set(DOCUMENTATION["options"]) - {"state", "connections"}
-    tasks = yaml.safe_load((root / "roles/drone_runner/tasks/main.yml").read_text())
-    for task in tasks[1:]:
-        assert set(task["multiarch.drone.drone_runner"]) == set(settings) | {"state"}
+    (task,) = yaml.safe_load((root / "roles/drone_runner/tasks/runner.yml").read_text())
+    assert set(task["multiarch.drone.drone_runner"]) == set(settings) | {"state"}
 
 
 def test_plans_are_plans():
