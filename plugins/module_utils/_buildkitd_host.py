@@ -21,8 +21,8 @@ from typing import Any, Callable, Iterable, Mapping
 from . import _buildkitd
 from ._buildkitd import CONFIG, HEAD, MARK, STATE, UNITS, Daemon, Programs
 from ._change import Plan, Step
-from ._engine import call
-from ._files import File, put, put_all, read_file, uid
+from ._engine import call, must
+from ._files import File, names, put, put_all, read_file, uid
 from ._problem import Problem
 
 # How long a daemon that has just started may take to answer; systemd waits for its start before that.
@@ -165,8 +165,8 @@ def plan(daemon: Daemon, world: World, tools: Programs) -> Plan:
         steps.append(
             Step(
                 f"make the user {daemon.user}",
-                lambda: _must(*make, daemon.user),
-                lambda: _must("userdel", daemon.user),
+                lambda: must(*make, daemon.user),
+                lambda: must("userdel", daemon.user),
             )
         )
     wrong = [path for path, file in daemon.files.items() if world.files.get(path) != file]
@@ -183,12 +183,12 @@ def plan(daemon: Daemon, world: World, tools: Programs) -> Plan:
             if attempted and not world.service.active:
                 call("systemctl", "stop", daemon.unit)
             put_all({path: world.files.get(path) for path in wrong})
-            _must("systemctl", "daemon-reload")
+            must("systemctl", "daemon-reload")
             if attempted and world.service.active:
                 call("systemctl", "reset-failed", daemon.unit)
-                _must("systemctl", "restart", daemon.unit)
+                must("systemctl", "restart", daemon.unit)
 
-        steps.append(Step(f"write {_names(wrong)}", write, take_back))
+        steps.append(Step(f"write {names(wrong)}", write, take_back))
     running = world.service
     if not running.active or running.mark != daemon.mark or world.workers is None:
 
@@ -201,8 +201,8 @@ def plan(daemon: Daemon, world: World, tools: Programs) -> Plan:
         steps.append(
             Step(
                 f"enable {daemon.unit}",
-                lambda: _must("systemctl", "enable", daemon.unit),
-                lambda: _must("systemctl", "disable", daemon.unit),
+                lambda: must("systemctl", "enable", daemon.unit),
+                lambda: must("systemctl", "disable", daemon.unit),
             )
         )
     promise = {**_files_shown(daemon, daemon.files), "service": _service_shown(True, True, "what is declared", True)}
@@ -250,20 +250,20 @@ def plan_absent(name: str, *, keep_cache: bool) -> Plan:
     running = service(unit)
     steps: list[Step] = []
     if running.active or running.enabled:
-        steps.append(Step(f"stop and disable {unit}", lambda: _must("systemctl", "disable", "--now", unit)))
+        steps.append(Step(f"stop and disable {unit}", lambda: must("systemctl", "disable", "--now", unit)))
     if before["files"]:
 
         def remove() -> None:
             for path in (*before["files"], f"{CONFIG}/{name}"):
-                _must("rm", "-rf", "--one-file-system", path)
-            _must("systemctl", "daemon-reload")
+                must("rm", "-rf", "--one-file-system", path)
+            must("systemctl", "daemon-reload")
             call("systemctl", "reset-failed", unit)
 
-        steps.append(Step(f"remove {_names(before['files'])}", remove))
+        steps.append(Step(f"remove {names(before['files'])}", remove))
     if before.get("cache"):
         # It holds the snapshots of builds: a mount that was left behind must not lead out of it.
         steps.append(
-            Step(f"remove {before['cache']}", lambda: _must("rm", "-rf", "--one-file-system", f"{STATE}/{name}"))
+            Step(f"remove {before['cache']}", lambda: must("rm", "-rf", "--one-file-system", f"{STATE}/{name}"))
         )
     return Plan(before, shape_of_nothing(keep_cache=keep_cache), steps)
 
@@ -307,7 +307,7 @@ def plan_old_programs(paths: Iterable[str]) -> Plan:
             users = [name for name in declared_before() if path in _runs(name)]
             if users:
                 raise Problem(f"kept, since {_buildkitd.unit(users[0])} still runs them")
-            _must("rm", "-rf", "--one-file-system", path)
+            must("rm", "-rf", "--one-file-system", path)
 
         return Step(f"remove {path}", remove)
 
@@ -323,7 +323,7 @@ def _runs(name: str) -> list[str]:
 
 def _start(daemon: Daemon, tools: Programs) -> None:
     """(Re)start a daemon, and wait until it answers whom it should, and only them."""
-    _must("systemctl", "daemon-reload")
+    must("systemctl", "daemon-reload")
     call("systemctl", "reset-failed", daemon.unit)  # attempts that failed before count against systemd's limit
     since = time.strftime("%Y-%m-%d %H:%M:%S")
     said = call("systemctl", "restart", daemon.unit, timeout=150)
@@ -392,13 +392,3 @@ def _files_shown(daemon: Daemon, files: Mapping[str, File]) -> dict[str, Any]:
 
 def _service_shown(active: bool, enabled: bool, runs: str, answers: bool) -> dict[str, Any]:
     return {"active": active, "enabled": enabled, "runs": runs, "answers": answers}
-
-
-def _names(paths: Iterable[str]) -> str:
-    return ", ".join(os.path.basename(path) for path in paths)
-
-
-def _must(*argv: str) -> None:
-    said = call(*argv, timeout=150)
-    if said.rc:
-        raise Problem(f"{' '.join(argv)} failed: {said.text}")

@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Any, Callable, Iterable, Mapping
 from . import _drone_leftovers, _drone_runner, _engine
 from ._change import Plan, Step
 from ._drone_runner import CONFIG, CONTAINER, ENVIRONMENT, LABEL, PROGRAMS, PRUNER, TIMER, UNIT, Runner, Tools
-from ._engine import call
-from ._files import File, put, read_file
+from ._engine import call, must
+from ._files import File, names, put, read_file
 from ._problem import Problem
 
 if TYPE_CHECKING:
@@ -154,9 +154,9 @@ def plan(runner: Runner, world: World, policy: Policy, ready: float, refused: st
             if restart:
                 rehearse(runner)
             _write(runner.files, wrong)
-            _must("systemctl", "daemon-reload")
+            must("systemctl", "daemon-reload")
 
-        steps.append(Step(f"write {_names(wrong)}", write, lambda: _take_back(world, wrong, begun, ready)))
+        steps.append(Step(f"write {names(wrong)}", write, lambda: _take_back(world, wrong, begun, ready)))
     if restart:
 
         def start() -> None:
@@ -203,7 +203,7 @@ def plan_absent(world: World, policy: Policy) -> Plan:
         if state.enabled or (unit == TIMER and state.active):
             steps.append(Step(f"disable {unit}", _both(("disable", "enable"), ["--now", unit])[0]))
     if world.files:
-        steps.append(Step(f"remove {_names(world.files)}", lambda: _remove(world)))
+        steps.append(Step(f"remove {names(world.files)}", lambda: _remove(world)))
     if world.lost:
         steps.append(_cancel_lost(world.lost, policy))
     return Plan(shape_absent(world), shape_absent(World()), steps)
@@ -299,7 +299,7 @@ def rehearse(runner: Runner) -> None:
 
 def drain(policy: Policy) -> None:
     """Stop the runner when its builds have ended; raise a Problem where that takes longer than it may."""
-    _must("systemctl", "stop", "--no-block", UNIT)
+    must("systemctl", "stop", "--no-block", UNIT)
     if _until_stopped(policy.timeout):
         if _drone_leftovers.started(_drone_leftovers.Engine(), CONTAINER):
             # One that its service has lost (Docker died): nothing has asked it to stop yet.
@@ -340,7 +340,7 @@ def kill() -> None:
 def begin(ready: float) -> None:
     """Start the service, and wait until the runner says that it has reached its server."""
     call("systemctl", "reset-failed", UNIT)
-    _must("systemctl", "start", UNIT)
+    must("systemctl", "start", UNIT)
     deadline = time.monotonic() + ready
     while not has_pinged():
         (service,) = _services(UNIT)
@@ -483,16 +483,16 @@ def _take_back(world: World, wrong: Iterable[str], begun: list[str], ready: floa
         call("systemctl", "stop", "--no-block", UNIT)
         _until_stopped(ready)
     _write(world.files, wrong)
-    _must("systemctl", "daemon-reload")
+    must("systemctl", "daemon-reload")
     if not begun or not had:
         return
     (now,) = _services(UNIT)
     if "start" not in begun:
         # It still drains: systemd starts it again, with its old settings, when its builds have ended.
-        _must("systemctl", "restart", "--no-block", UNIT)
+        must("systemctl", "restart", "--no-block", UNIT)
         return
     if now.state != "inactive":
-        _must("systemctl", "stop", "--no-block", UNIT)
+        must("systemctl", "stop", "--no-block", UNIT)
         _until_stopped(ready)
     begin(ready)
 
@@ -502,7 +502,7 @@ def _remove(world: World) -> None:
         put(path, None)
     for directory in (CONFIG, PROGRAMS):
         shutil.rmtree(directory, ignore_errors=True)
-    _must("systemctl", "daemon-reload")
+    must("systemctl", "daemon-reload")
     call("systemctl", "reset-failed", UNIT)
 
 
@@ -571,14 +571,4 @@ def _last_words(lines: Iterable[str]) -> str:
 
 
 def _both(verbs: tuple[str, str], words: list[str]) -> tuple[Callable[[], None], Callable[[], None]]:
-    return lambda: _must("systemctl", verbs[0], *words), lambda: _must("systemctl", verbs[1], *words)
-
-
-def _names(paths: Iterable[str]) -> str:
-    return ", ".join(os.path.basename(path) for path in paths)
-
-
-def _must(*argv: str) -> None:
-    said = call(*argv, timeout=150)
-    if said.rc:
-        raise Problem(f"{' '.join(argv)} failed: {said.text}")
+    return lambda: must("systemctl", verbs[0], *words), lambda: must("systemctl", verbs[1], *words)

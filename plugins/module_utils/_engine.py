@@ -177,6 +177,13 @@ def call(*argv: str, timeout: float = 30) -> Said:
     return Said(done.returncode, done.stdout.decode("utf-8", "replace").strip())
 
 
+def must(*argv: str, timeout: float = 150) -> None:
+    """Run a program that has to succeed; raise a Problem with what it said where it does not."""
+    said = call(*argv, timeout=timeout)
+    if said.rc:
+        raise Problem(f"{' '.join(argv)} failed: {said.text}")
+
+
 def _seconds(text: str) -> float:
     """Return the seconds that systemd writes as "2h 30s" or "1min 30s"; what has no limit gets a day."""
     if text.strip() == "infinity":

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import tempfile
 from dataclasses import dataclass, field
-from typing import Mapping
+from typing import Iterable, Mapping
 
 
 @dataclass(frozen=True)
@@ -75,3 +75,8 @@ def uid(user: str) -> int:
         return pwd.getpwnam(user).pw_uid
     except KeyError:
         return 0
+
+
+def names(paths: Iterable[str]) -> str:
+    """Return files' names as a step's summary has them: "environment, run"."""
+    return ", ".join(os.path.basename(path) for path in paths)
