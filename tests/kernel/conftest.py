@@ -38,6 +38,7 @@ over /etc /etc
 mount -t tmpfs tmpfs /var/lib
 mount -t tmpfs tmpfs /run
 rm -f /etc/binfmt.d/*
+mount -t tmpfs tmpfs /proc/sys/fs/binfmt_misc  # the machine may have its own there, which nobody here may unmount
 [ "$3" = unmounted ] || mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc
 echo ready
 exec sleep infinity
