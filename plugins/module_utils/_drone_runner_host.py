@@ -308,17 +308,23 @@ def drain(policy: Policy) -> None:
     builds = _drone_leftovers.find(_drone_leftovers.Engine(), CONTAINER, builders=False).builds
     names = ", ".join(builds) or "builds that it does not name"
     if policy.then == "cancel" and policy.drone:
-        from . import _drone_runner_queue
-
-        running = _drone_runner_queue.builds_of(policy.drone, policy.name)
-        _drone_runner_queue.cancel(policy.drone, running)
+        _cancel_builds(policy)
         if _until_stopped(CANCEL_SECONDS):
             return
         raise _still_draining(f"{names} were cancelled and do not end within {CANCEL_SECONDS} s", builds)
     if policy.then == "kill":
         kill()
+        _cancel_builds(policy)  # or Drone would show them as running for days
         return
     raise _still_draining(f"after {policy.timeout:g} s the runner still has {names}", builds)
+
+
+def _cancel_builds(policy: Policy) -> None:
+    """Cancel what the server takes this runner to run, where there is a token for it."""
+    if policy.drone:
+        from . import _drone_runner_queue
+
+        _drone_runner_queue.cancel(policy.drone, _drone_runner_queue.builds_of(policy.drone, policy.name))
 
 
 def mounted_ca(world: World) -> str | None:
