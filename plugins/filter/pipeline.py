@@ -8,14 +8,16 @@ from __future__ import annotations
 from typing import Any, Callable, Mapping
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.multiarch.drone.plugins.module_utils._pipeline import Pipeline
-from ansible_collections.multiarch.drone.plugins.module_utils._pipeline_strategies import documents
-from ansible_collections.multiarch.drone.plugins.module_utils._problem import Problem
-from ansible_collections.multiarch.drone.plugins.module_utils._yaml_dump import dump_all, plain
 
 
 def pipeline(description: Any, allow_plaintext: bool = False) -> str:
     """Return the YAML of one pipeline, or of several in a list."""
+    # Here, since for any filter of a collection Ansible loads all of them, in each process anew.
+    from ansible_collections.multiarch.drone.plugins.module_utils._pipeline import Pipeline
+    from ansible_collections.multiarch.drone.plugins.module_utils._pipeline_strategies import documents
+    from ansible_collections.multiarch.drone.plugins.module_utils._problem import Problem
+    from ansible_collections.multiarch.drone.plugins.module_utils._yaml_dump import dump_all, plain
+
     several = [description] if isinstance(description, Mapping) else description
     if not isinstance(several, (list, tuple)):
         raise AnsibleFilterError(f"{description!r} is no pipeline; write {{repo: octocat/example}}")

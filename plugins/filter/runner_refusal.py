@@ -8,9 +8,6 @@ from __future__ import annotations
 from typing import Any, Callable, Mapping
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.multiarch.drone.plugins.module_utils._drone_runner import Tools, declare
-from ansible_collections.multiarch.drone.plugins.module_utils._platform import Platform
-from ansible_collections.multiarch.drone.plugins.module_utils._problem import Problem
 
 
 def runner_refusal(settings: Any, names: Any = None) -> str:
@@ -18,6 +15,11 @@ def runner_refusal(settings: Any, names: Any = None) -> str:
 
     `names` are the names of the fleet's runners by host, "" for the host's own: the same one twice is refused.
     """
+    # Here, since for any filter of a collection Ansible loads all of them, in each process anew.
+    from ansible_collections.multiarch.drone.plugins.module_utils._drone_runner import Tools, declare
+    from ansible_collections.multiarch.drone.plugins.module_utils._platform import Platform
+    from ansible_collections.multiarch.drone.plugins.module_utils._problem import Problem
+
     if not isinstance(settings, Mapping):
         raise AnsibleFilterError(f"{settings!r} is no dictionary of the options of multiarch.drone.drone_runner")
     try:
