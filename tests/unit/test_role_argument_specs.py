@@ -131,3 +131,23 @@ def _set_by_tasks(role: Path) -> list[str]:
 def test_the_roles_readme_lists_its_variables_and_no_others(role: Path) -> None:
     listed = re.findall(r"^\| `(\w+)` \|", (role / "README.md").read_text(), re.MULTILINE)
     assert listed == list(main_spec(role).get("options", {}))
+
+
+def test_the_engine_asks_about_every_package_that_it_may_want() -> None:
+    variables = load(ROOT / "roles/docker_engine/vars/main.yml")
+    wanted = {
+        name
+        for names in variables["__docker_engine_packages_of"].values()
+        for name in [*names["engine"], names["buildx"]]
+    }
+    wanted |= {*variables["__docker_engine_beside"], "python3-requests"}
+    assert set(variables["__docker_engine_known"]) == wanted - {""}
+
+
+@pytest.mark.parametrize("role", ["docker_engine", "qemu", "builder", "drone_runner"])
+def test_what_provisions_refuses_a_role_s_variables_before_it_changes_a_host(role: str) -> None:
+    specs = load(ROOT / "roles" / role / "meta/argument_specs.yml")["argument_specs"]
+    assert specs["preflight"]["options"] == specs["main"]["options"]
+    preflight, _provision = load(ROOT / "playbooks/provision_runners.yml")
+    roles = [task["ansible.builtin.import_role"] for task in preflight["tasks"]]
+    assert {"name": f"multiarch.drone.{role}", "tasks_from": "preflight"} in roles

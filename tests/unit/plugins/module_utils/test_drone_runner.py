@@ -287,7 +287,7 @@ def test_every_variable_of_the_runner_is_in_the_table_and_each_option_is_documen
 
 def test_the_checks_before_a_play_see_every_option_of_the_module():
     root = Path(__file__).parents[4]
-    settings = yaml.safe_load((root / "roles/drone_runner/vars/main.yml").read_text())["__drone_runner_settings"]
+    settings = yaml.safe_load((root / "roles/drone_runner/vars/main.yml").read_text())["__drone_runner_options"]
     assert set(settings) == set(DOCUMENTATION["options"]) - {"state", "connections"}
     (task,) = yaml.safe_load((root / "roles/drone_runner/tasks/runner.yml").read_text())
     assert set(task["multiarch.drone.drone_runner"]) == set(settings) | {"state"}
