@@ -1,0 +1,50 @@
+# SPDX-FileCopyrightText: The multiarch.drone authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The lab on machines that are not as molecule's scenarios and the quickstart, its other tests, find them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+MACHINE = Path(__file__).resolve().parents[3] / "roles/lab/files/machine"
+
+
+@pytest.fixture
+def machine(tmp_path):
+    """Run it with other programs in the place of some: name => what a shell does instead."""
+
+    def run(*words, **programs):
+        for name, script in programs.items():
+            (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+            (tmp_path / name).chmod(0o755)
+        env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "LAB_CACHE": str(tmp_path / "cache")}
+        return subprocess.run([MACHINE, *words], env=env, capture_output=True, text=True, check=False)
+
+    return run
+
+
+def test_where_no_engine_runs_there_are_no_hosts_to_take_down(machine):
+    done = machine("down", "lab", docker="exit 1", id="echo 0")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_without_root_nobody_knows_whether_there_are_hosts(machine):
+    done = machine("down", "lab", docker="exit 1", id="echo 1000")
+    assert done.returncode == 1
+    assert "run this as root" in done.stderr
+
+
+@pytest.mark.parametrize(("clone", "removed"), [("/gone", ["rm -fv lab-drone"]), ("/here", [])])
+def test_the_stand_in_of_another_clone_is_made_anew(machine, tmp_path, clone, removed):
+    log = tmp_path / "log"
+    answers = f"""
+        echo "$*" >>{log}
+        case "$*" in *Mounts*) echo {clone}/tests ;; *multiarch.lab*) echo lab ;; *Running*) echo true ;; esac"""
+    done = machine("standin", "lab", "trixie", "/here/tests", docker=answers)
+    assert done.returncode == 0, done.stderr
+    assert [line for line in log.read_text().splitlines() if line.startswith("rm")] == removed
