@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Mapping
 from . import _inputs
 from ._build import KEY, Build
 from ._change import Plan, Step, carry_out
-from ._docker import Docker, Output, last_words, without_passwords
+from ._docker import Docker, Output, last_words
+from ._passwords import without_passwords
 from ._problem import Problem
 from ._registry import Absent, Access, Denied, Image, missing, read_all
 

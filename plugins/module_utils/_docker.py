@@ -18,6 +18,7 @@ import subprocess
 import time
 from typing import TYPE_CHECKING, Any, Mapping, NamedTuple
 
+from ._passwords import without_passwords
 from ._problem import Problem
 
 if TYPE_CHECKING:
@@ -223,12 +224,6 @@ def current_context(env: Mapping[str, str]) -> str:
 def shown(argv: Sequence[str]) -> str:
     """Return a command as a person would type it, without passwords."""
     return without_passwords(" ".join(shlex.quote(word) for word in argv))
-
-
-def without_passwords(text: str) -> str:
-    """Return a text with the passwords in its URLs, and what is set in `env.NAME=`, replaced."""
-    text = re.sub(r"(://[^/\s:@]*):[^/\s@]+@", r"\1:…@", text)
-    return re.sub(r"(\benv\.\w+=)[^\s,'\"]+", r"\1…", text)
 
 
 def last_words(text: str) -> str:

@@ -15,7 +15,7 @@ import socket
 import subprocess
 import time
 from dataclasses import dataclass, field
-from typing import Any, Mapping
+from typing import Any, Iterator, Mapping
 
 from ._problem import Problem
 
@@ -91,10 +91,23 @@ def engine_of(info: Mapping[str, Any]) -> Engine:
 
 def get(url: str, *, path: str = SOCKET, timeout: float = 20) -> dict[str, Any]:
     """Return the engine's JSON answer to a GET request."""
+    answer = b"".join(stream(url, path=path, timeout=timeout))
+    head = answer.partition(b"\r\n\r\n")[0]
+    status = head.partition(b"\r\n")[0].decode("utf-8", "replace")
+    try:
+        value = json.loads(answer[len(head) :].decode())
+    except ValueError as error:
+        raise Problem(f"the Docker engine at {path} answered {url} with {status!r} and no JSON: {error}") from error
+    if " 200 " not in status or not isinstance(value, dict):
+        raise Problem(f"the Docker engine at {path} answered {url} with {status!r}: {value}")
+    return value
+
+
+def stream(url: str, *, path: str = SOCKET, timeout: float = 20) -> Iterator[bytes]:
+    """Yield the engine's answer to a GET request as it comes, head and all; whoever has seen enough may leave."""
     # HTTP/1.0: the engine then sends no chunks and closes, so that the answer is what can be read to the end.
     request = f"GET {url} HTTP/1.0\r\nHost: docker\r\n\r\n".encode()
     deadline = time.monotonic() + timeout
-    answer = b""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
             client.settimeout(timeout)
@@ -104,8 +117,8 @@ def get(url: str, *, path: str = SOCKET, timeout: float = 20) -> dict[str, Any]:
                 client.settimeout(max(0.1, deadline - time.monotonic()))
                 data = client.recv(1 << 16)
                 if not data:
-                    break
-                answer += data
+                    return
+                yield data
     except PermissionError as error:
         raise Problem(f"no permission to ask the Docker engine at {path}", "run the task as root (become)") from error
     except socket.timeout as error:
@@ -116,15 +129,6 @@ def get(url: str, *, path: str = SOCKET, timeout: float = 20) -> dict[str, Any]:
         raise Problem(
             f"the Docker engine cannot be asked at {path}: {error.strerror}", "look at: systemctl status docker"
         ) from error
-    head = answer.partition(b"\r\n\r\n")[0]
-    status = head.partition(b"\r\n")[0].decode("utf-8", "replace")
-    try:
-        value = json.loads(answer[len(head) :].decode())
-    except ValueError as error:
-        raise Problem(f"the Docker engine at {path} answered {url} with {status!r} and no JSON: {error}") from error
-    if " 200 " not in status or not isinstance(value, dict):
-        raise Problem(f"the Docker engine at {path} answered {url} with {status!r}: {value}")
-    return value
 
 
 def restart(*, timeout: float = 180) -> None:

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Mapping
 
 from ._build import is_git, is_url
 from ._context import digest_tree, read_ignore
-from ._docker import without_passwords
 from ._dockerfile import Needs, needs
+from ._passwords import without_passwords
 from ._problem import Problem
 from ._reference import Reference
 from ._registry import Access, digests

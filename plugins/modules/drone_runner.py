@@ -341,13 +341,14 @@ from ..module_utils import _drone_runner, _drone_runner_host
 from ..module_utils._arguments import Module
 from ..module_utils._change import carry_out, serve
 from ..module_utils._drone_runner_host import Policy
+from ..module_utils._drone_runner_variables import secret_values
 from ..module_utils._platform import by_machine
 from ..module_utils._problem import Problem
 
 
 def work(module: Module) -> dict:
     wanted = dict(module.params)
-    module.no_log_values.update(filter(None, _drone_runner.secret_values(wanted)))
+    module.no_log_values.update(filter(None, secret_values(wanted)))
     wanted["name"] = wanted["name"] or os.uname().nodename.partition(".")[0]
     drone = None
     if wanted["drone_token"]:
@@ -366,7 +367,11 @@ def work(module: Module) -> dict:
     mounted = [wanted[option] for option in ("docker_config", "ca_path") if wanted[option]]
     runner = _drone_runner.declare(wanted, _drone_runner_host.tools(mounted), by_machine(os.uname().machine))
     module.no_log_values.add(runner.secret)
-    _check_bridges(wanted, runner)
+    bips = _drone_runner.bips(wanted)
+    if bips:
+        from ..module_utils import _drone_runner_bridges
+
+        _drone_runner_bridges.check(bips, runner, wanted["registries"])
     world = _drone_runner_host.read(runner.image, drone, runner.name)
     if not world.docker and not module.check_mode:
         raise Problem("no Docker engine runs on this host", "start it first: role multiarch.drone.docker_engine")
@@ -410,20 +415,6 @@ def _away(module: Module, policy: Policy) -> dict:
         reread=lambda: shape(_drone_runner_host.read("", drone, name)),
     )
     return {**result, "cancelled": [str(build) for build in world.lost] if absent else []}
-
-
-def _check_bridges(wanted: dict, runner: _drone_runner.Runner) -> None:
-    """Raise a Problem where the range of builds' own daemons hides what they need."""
-    bridges = _drone_runner.bridges(wanted)
-    if not bridges:
-        return
-    pools, known = _drone_runner_host.pools_and_registries()
-    mirror = runner.builds.get("DOCKER_PLUGIN_MIRROR", "")
-    names = [*wanted["registries"], *known, mirror.partition("://")[2], runner.server.partition("://")[2]]
-    hosts = [name.partition("/")[0].rpartition(":")[0] or name.partition("/")[0] for name in names if name]
-    registries = _drone_runner_host.addresses(dict.fromkeys(hosts))
-    for bip in bridges:
-        _drone_runner.hidden(bip, {**_drone_runner_host.networks(), **pools}, registries)
 
 
 def _ping(wanted: dict, runner: _drone_runner.Runner) -> str:

@@ -87,12 +87,13 @@ from ..module_utils import _drone_leftovers, _drone_runner, _drone_runner_host
 from ..module_utils._arguments import Module
 from ..module_utils._change import serve
 from ..module_utils._drone_runner_queue import ping
+from ..module_utils._drone_runner_variables import variables
 
 
 def work(module: Module) -> dict:
     world = _drone_runner_host.read("")
     file = world.files.get(_drone_runner.ENVIRONMENT)
-    settings = _drone_runner.variables(file.text) if file else {}
+    settings = variables(file.text) if file else {}
     secret = settings.get("DRONE_RPC_SECRET", "")
     module.no_log_values.update(filter(None, [secret]))
     server = f"{settings['DRONE_RPC_PROTO']}://{settings['DRONE_RPC_HOST']}" if secret else ""

@@ -12,8 +12,8 @@ from ansible_collections.multiarch.drone.plugins.module_utils._docker import (
     Docker,
     context_host,
     current_context,
-    without_passwords,
 )
+from ansible_collections.multiarch.drone.plugins.module_utils._passwords import without_passwords
 from ansible_collections.multiarch.drone.plugins.module_utils._problem import Problem
 
 

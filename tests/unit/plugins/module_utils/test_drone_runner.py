@@ -10,9 +10,14 @@ from unittest import mock
 
 import pytest
 import yaml
-from ansible_collections.multiarch.drone.plugins.module_utils import _drone_runner
+from ansible_collections.multiarch.drone.plugins.module_utils import (
+    _drone_runner_host,
+    _drone_runner_variables,
+    _engine,
+)
 from ansible_collections.multiarch.drone.plugins.module_utils._change import Plan
-from ansible_collections.multiarch.drone.plugins.module_utils._drone_runner import Tools, declare, hidden, quoted
+from ansible_collections.multiarch.drone.plugins.module_utils._drone_runner import Tools, declare
+from ansible_collections.multiarch.drone.plugins.module_utils._drone_runner_bridges import hidden
 from ansible_collections.multiarch.drone.plugins.module_utils._drone_runner_host import (
     Container,
     Policy,
@@ -23,6 +28,7 @@ from ansible_collections.multiarch.drone.plugins.module_utils._drone_runner_host
     plan_drained,
     shape,
 )
+from ansible_collections.multiarch.drone.plugins.module_utils._drone_runner_variables import quoted
 from ansible_collections.multiarch.drone.plugins.module_utils._platform import Platform, by_machine
 from ansible_collections.multiarch.drone.plugins.module_utils._problem import Problem
 from ansible_collections.multiarch.drone.plugins.modules import drone_runner
@@ -279,10 +285,40 @@ def test_a_host_without_a_runner_has_none_to_drain_or_remove():
     assert plan_absent(World(), POLICY).steps == []
 
 
+def framed(*lines):
+    """Return lines as the engine tells them: before each its stream and its length."""
+    return b"".join(b"\1\0\0\0" + len(line).to_bytes(4, "big") + line for line in (line.encode() for line in lines))
+
+
+STARTS = 'time="2026-11-25T12:00:00Z" level=info msg="starting the server" addr=":3000"\n'
+PINGED = 'time="2026-11-25T12:00:01Z" level=info msg="successfully pinged the remote server"\n'
+WORKS = 'time="2026-11-25T12:09:00Z" level=info msg="stage received" stage.id=7\n'
+REHEARSES = 'time="2026-11-25T12:00:00Z" level=error msg="cannot ping the docker daemon"\n'
+
+
+@pytest.mark.parametrize(
+    ("status", "lines", "pinged"),
+    [
+        ("200 OK", [STARTS, PINGED], True),
+        ("200 OK", [STARTS], False),
+        ("200 OK", [REHEARSES], False),
+        ("200 OK", [], False),
+        ("200 OK", [WORKS] * 200, True),  # what it said at first is in no log any more
+        ("404 Not Found", ['{"message":"No such container: drone-runner"}'], False),
+    ],
+)
+@pytest.mark.parametrize("size", [7, 1 << 16])
+def test_the_runners_own_log_says_whether_it_has_reached_its_server(monkeypatch, status, lines, pinged, size):
+    answer = f"HTTP/1.0 {status}\r\nContent-Type: text/plain\r\n\r\n".encode() + framed(*lines)
+    pieces = [answer[at : at + size] for at in range(0, len(answer), size)]
+    monkeypatch.setattr(_engine, "stream", lambda url: iter(pieces))
+    assert _drone_runner_host.has_pinged() is pinged
+
+
 def test_every_variable_of_the_runner_is_in_the_table_and_each_option_is_documented():
-    assert set(_drone_runner.OPTIONS.values()) <= set(_drone_runner.VARIABLES)
-    assert set(_drone_runner.FOLLOW) <= set(_drone_runner.VARIABLES)
-    assert set(_drone_runner.OPTIONS) <= set(DOCUMENTATION["options"])
+    assert set(_drone_runner_variables.OPTIONS.values()) <= set(_drone_runner_variables.VARIABLES)
+    assert set(_drone_runner_variables.FOLLOW) <= set(_drone_runner_variables.VARIABLES)
+    assert set(_drone_runner_variables.OPTIONS) <= set(DOCUMENTATION["options"])
 
 
 def test_the_checks_before_a_play_see_every_option_of_the_module():
