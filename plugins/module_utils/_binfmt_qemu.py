@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from . import _binfmt, _qemu
+from . import _qemu
 from ._binfmt import Handler
 from ._change import carry_out
 from ._emulation import Wish, World, plan, read, report, view
@@ -77,7 +77,9 @@ def _carry_out(
     wish, world, todo = look()
     if check_mode or not todo.steps:
         return carry_out(todo, check_mode=True), wish, world
-    with _binfmt.alone():
+    from ._binfmt_write import alone
+
+    with alone():
         wish, world, todo = look()  # another host of this kernel may have done it meanwhile
         after = [world]
 

@@ -11,13 +11,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Callable, Collection, Iterable, Mapping, Sequence
 
-from ._change import Plan, Step, carry_out_each
+from ._change_each import carry_out_each
 from ._drone import Drone, Refused, Unreachable, repo_route, route, safe_to_repeat
 from ._drone_repos import check_slugs, list_repos, unknown
 from ._problem import Problem
 
 if TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
+
+    from ._change import Plan, Step
 
 Row = Mapping[str, Any]
 

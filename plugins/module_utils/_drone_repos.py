@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Collection, Iterable, Mapping, Sequence
 
-from ._change import Plan, Step, carry_out_each
+from ._change import Plan, Step
+from ._change_each import carry_out_each
 from ._drone import Drone, Unreachable, repo_route
 from ._problem import Problem
 

@@ -10,7 +10,8 @@ import re
 from functools import partial
 from typing import TYPE_CHECKING, Any, Mapping, Sequence
 
-from ._change import Plan, Step, carry_out_each
+from ._change import Plan, Step
+from ._change_each import carry_out_each
 from ._drone import Drone, Refused, Unreachable, route, safe_to_repeat
 from ._drone_items import Item, Place, Row, Wish, wishes_of
 from ._problem import Problem

@@ -148,7 +148,7 @@ def plan(wish: Wish, world: World, programs: _qemu.Programs) -> Plan:
     for handler in world.kernel.handlers:
         if _is_unwanted(wish, handler):
             after.pop(handler.name)
-            steps.append(_removal(handler))
+            steps.append(_change().removal(handler))
     for architecture in wish.architectures:
         wanted = wish.handlers.get(architecture.oci)
         troubles = faults(architecture, wanted, world) if wanted else []
@@ -162,9 +162,10 @@ def plan(wish: Wish, world: World, programs: _qemu.Programs) -> Plan:
             after.pop(wanted.name + TEMPORARY, None)
             if wish.verify:
                 after[wanted.name]["runs"] = ON_DISK
-            steps.append(_registration(architecture, wanted, world, troubles, programs if wish.verify else None))
+            old = world.kernel.named(wanted.name)
+            steps.append(_change().registration(architecture, wanted, old, troubles, programs if wish.verify else None))
     if (steps or wish.handlers) and world.kernel.state != "on":
-        steps[:0] = _awaken(world.kernel)
+        steps[:0] = _change().awaken(world.kernel)
         after["binfmt_misc"] = "on"
     if steps:
         _demand_rights(world.kernel, steps)
@@ -215,17 +216,6 @@ def view(wish: Wish, world: World) -> dict[str, Any]:
     return result
 
 
-def _awaken(kernel: Kernel) -> Iterable[Step]:
-    """Give the steps that bring binfmt_misc up."""
-    if kernel.state == "not loaded":
-        _binfmt.load(dry=True)
-        yield Step("load the kernel module binfmt_misc", _binfmt.load)
-    if kernel.state in ("not loaded", "not mounted"):
-        yield Step(f"mount {_binfmt.ROOT}", _binfmt.mount, _binfmt.unmount)
-    if kernel.state == "off":
-        yield Step("switch binfmt_misc on", lambda: _binfmt.switch(True), lambda: _binfmt.switch(False))
-
-
 def _is_unwanted(wish: Wish, handler: Handler) -> bool:
     if not handler.is_qemu:
         return False
@@ -245,62 +235,6 @@ def _files(wish: Wish, world: World) -> dict[str, str | None]:
         if wanted is not None and not _binfmt_d.says(own.get(f"{wanted.name}.conf"), wanted, architecture):
             changes[os.path.join(_binfmt_d.OWN, f"{wanted.name}.conf")] = _binfmt_d.text_of(wanted)
     return changes
-
-
-def _removal(handler: Handler) -> Step:
-    return Step(f"remove {handler.name}", lambda: _binfmt.remove(handler.name), lambda: _put_back(handler))
-
-
-def _put_back(handler: Handler) -> None:
-    _binfmt.register(handler)
-    if not handler.enabled:
-        _binfmt.enable(handler.name, False)
-
-
-def _registration(
-    architecture: Architecture, wanted: Handler, world: World, troubles: list[str], programs: _qemu.Programs | None
-) -> Step:
-    """Return the step that makes `wanted` the handler of its name; where it does not work, the old one stays.
-
-    While one is replaced, a second entry takes the programs, so that no build meets a moment without an emulator. And
-    the old one goes only when the new one is known to work: registered again it might not, F pinned a file that may be
-    gone.
-    """
-    old = world.kernel.named(wanted.name)
-
-    def register(handler: Handler) -> None:
-        _binfmt.register(handler)
-        verdict = try_out(architecture, wanted.interpreter, programs) if programs is not None else None
-        if verdict is not None and verdict.trouble:
-            _binfmt.remove(handler.name)
-            raise Problem(f"{wanted.interpreter} with flags {wanted.flags}: {verdict.trouble}")
-
-    def substitute(old: Handler) -> None:
-        stand_in = wanted._replace(name=wanted.name + TEMPORARY)
-        _binfmt.remove(stand_in.name)  # of a run that was killed
-        register(stand_in)
-        try:
-            _binfmt.remove(old.name)
-            try:
-                _binfmt.register(wanted)
-            except Problem:
-                _put_back(old)
-                raise
-        finally:
-            _binfmt.remove(stand_in.name)
-
-    def appear() -> None:
-        register(wanted)
-        _binfmt.remove(wanted.name + TEMPORARY)  # of a run that was killed
-
-    def restore() -> None:
-        _binfmt.remove(wanted.name)
-        if old is not None:
-            _put_back(old)
-
-    if old is None:
-        return Step(f"register {wanted.name}", appear, restore)
-    return Step(f"register {wanted.name} again: {'; '.join(troubles)}", lambda: substitute(old), restore)
 
 
 def report(platform: Platform, wanted: Handler | None, world: World, programs: _qemu.Programs) -> dict[str, Any]:
@@ -331,3 +265,10 @@ def report(platform: Platform, wanted: Handler | None, world: World, programs: _
 
 def _pair(handler: Handler | None) -> tuple[str, str] | None:
     return (handler.interpreter, handler.flags) if handler else None
+
+
+def _change() -> Any:
+    """Return what makes the steps: where all is as wished, which is most of the time, it is not loaded."""
+    from . import _emulation_change
+
+    return _emulation_change

@@ -20,7 +20,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Iterable, Mapping
 
-from ._change import FAILURES_SHOWN, Plan, Step, carry_out, carry_out_each
+from ._change import Plan, Step, carry_out
+from ._change_each import FAILURES_SHOWN, carry_out_each
 from ._drone import Drone, Unreachable, route
 from ._drone_items import Item, Place, delete, update
 from ._drone_templates import make

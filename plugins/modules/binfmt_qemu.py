@@ -199,7 +199,7 @@ steps:
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._binfmt_qemu import declare
-from ..module_utils._change import serve
+from ..module_utils._serve import serve
 
 
 def main() -> None:

@@ -111,7 +111,7 @@ platforms:
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._binfmt_qemu import describe
-from ..module_utils._change import serve
+from ..module_utils._serve import serve
 
 
 def main() -> None:

@@ -220,8 +220,9 @@ import os
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import _buildkitd, _buildkitd_host
-from ..module_utils._change import carry_out_each, serve
+from ..module_utils._change_each import carry_out_each
 from ..module_utils._platform import by_machine
+from ..module_utils._serve import serve
 
 
 def work(module: AnsibleModule) -> dict:

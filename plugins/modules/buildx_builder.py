@@ -215,8 +215,8 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._buildx_declare import declare
-from ..module_utils._change import serve
 from ..module_utils._docker import DOCKER_CLI_OPTIONS
+from ..module_utils._serve import serve
 
 
 def work(module: AnsibleModule) -> dict[str, Any]:

@@ -338,8 +338,8 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._build import wish
 from ..module_utils._buildx_image import pushed, unpushed
-from ..module_utils._change import serve
 from ..module_utils._docker import DOCKER_CLI_OPTIONS, Docker
+from ..module_utils._serve import serve
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -117,8 +117,9 @@ engine:
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import _daemon, _daemon_json
-from ..module_utils._change import carry_out, serve
+from ..module_utils._change import carry_out
 from ..module_utils._problem import Problem
+from ..module_utils._serve import serve
 
 
 def work(module: AnsibleModule) -> dict:

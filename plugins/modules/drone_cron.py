@@ -124,9 +124,9 @@ unchanged:
 from typing import Any
 
 from ..module_utils._arguments import Module
-from ..module_utils._change import serve
 from ..module_utils._drone import OPTIONS, Drone
 from ..module_utils._drone_crons import work
+from ..module_utils._serve import serve
 
 
 def crons(module: Module) -> dict[str, Any]:

@@ -451,11 +451,11 @@ skipped_checks:
 """
 
 from ..module_utils._arguments import Module
-from ..module_utils._change import serve
 from ..module_utils._drone import OPTIONS
 from ..module_utils._pipeline_deploy import deploy
 from ..module_utils._pipeline_plugins import credentials_within
 from ..module_utils._pipeline_words import SPEC
+from ..module_utils._serve import serve
 
 
 class PipelineModule(Module):

@@ -215,7 +215,6 @@ missing:
 from typing import Any
 
 from ..module_utils._arguments import Module
-from ..module_utils._change import serve
 from ..module_utils._drone import OPTIONS, Drone
 from ..module_utils._drone_repos import (
     SETTINGS,
@@ -226,6 +225,7 @@ from ..module_utils._drone_repos import (
     plan_for,
     wishes_of,
 )
+from ..module_utils._serve import serve
 
 
 def work(module: Module) -> dict[str, Any]:

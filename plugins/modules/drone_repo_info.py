@@ -125,9 +125,9 @@ complete:
 from typing import Any
 
 from ..module_utils._arguments import Module
-from ..module_utils._change import serve
 from ..module_utils._drone import OPTIONS, Drone
 from ..module_utils._drone_repos import check_slugs, list_repos, resolve
+from ..module_utils._serve import serve
 
 
 def work(module: Module) -> dict[str, Any]:

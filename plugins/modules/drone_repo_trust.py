@@ -128,10 +128,10 @@ missing:
 from typing import Any
 
 from ..module_utils._arguments import Module
-from ..module_utils._change import serve
 from ..module_utils._drone import OPTIONS, Drone
 from ..module_utils._drone_repos import change, check_slugs, look_up, plan_of
 from ..module_utils._problem import Problem
+from ..module_utils._serve import serve
 
 
 def work(module: Module) -> dict[str, Any]:

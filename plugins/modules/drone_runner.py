@@ -339,11 +339,12 @@ import os
 
 from ..module_utils import _drone_runner, _drone_runner_host
 from ..module_utils._arguments import Module
-from ..module_utils._change import carry_out, serve
+from ..module_utils._change import carry_out
 from ..module_utils._drone_runner_host import Policy
 from ..module_utils._drone_runner_variables import secret_values
 from ..module_utils._platform import by_machine
 from ..module_utils._problem import Problem
+from ..module_utils._serve import serve
 
 
 def work(module: Module) -> dict:

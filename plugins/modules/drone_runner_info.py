@@ -85,9 +85,9 @@ left:
 
 from ..module_utils import _drone_leftovers, _drone_runner, _drone_runner_host
 from ..module_utils._arguments import Module
-from ..module_utils._change import serve
 from ..module_utils._drone_runner_queue import ping
 from ..module_utils._drone_runner_variables import variables
+from ..module_utils._serve import serve
 
 
 def work(module: Module) -> dict:

@@ -163,10 +163,10 @@ msg:
 from typing import Any
 
 from ..module_utils._arguments import Module
-from ..module_utils._change import serve
 from ..module_utils._drone import OPTIONS, Drone
 from ..module_utils._drone_secrets import work
 from ..module_utils._fingerprints import Fingerprints
+from ..module_utils._serve import serve
 
 
 def secrets(module: Module) -> dict[str, Any]:

@@ -183,10 +183,10 @@ from typing import TYPE_CHECKING, Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import _registry
-from ..module_utils._change import serve
 from ..module_utils._platform import parse_all
 from ..module_utils._problem import Problem
 from ..module_utils._reference import Reference
+from ..module_utils._serve import serve
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

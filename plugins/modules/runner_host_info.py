@@ -135,8 +135,8 @@ docker:
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import _host
-from ..module_utils._change import serve
 from ..module_utils._problem import Problem
+from ..module_utils._serve import serve
 
 CHECKS = ["distribution", "rights", "systemd", "kernel", "disk", "privileged"]
 

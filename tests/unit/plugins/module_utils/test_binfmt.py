@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-from ansible_collections.multiarch.drone.plugins.module_utils import _binfmt
+from ansible_collections.multiarch.drone.plugins.module_utils import _binfmt, _binfmt_write
 from ansible_collections.multiarch.drone.plugins.module_utils._binfmt import Handler, Kernel
 from ansible_collections.multiarch.drone.plugins.module_utils._platform import ARCHITECTURES
 from ansible_collections.multiarch.drone.plugins.module_utils._problem import Problem
@@ -157,11 +157,11 @@ def test_what_the_kernel_refuses_is_said_in_words(monkeypatch, number, told):
     def refuse(*_unused):
         raise OSError(number, "Read-only file system" if number == 30 else "")
 
-    monkeypatch.setattr(_binfmt, "_write", refuse)
+    monkeypatch.setattr(_binfmt_write, "_write", refuse)
     with pytest.raises(Problem, match=told):
-        _binfmt.register(Handler.for_architecture(ARM64, "/x", "F"))
+        _binfmt_write.register(Handler.for_architecture(ARM64, "/x", "F"))
 
 
 def test_removing_what_is_gone_is_no_error_and_creates_no_file(files):
-    _binfmt.remove("qemu-aarch64")
+    _binfmt_write.remove("qemu-aarch64")
     assert list(files.iterdir()) == []

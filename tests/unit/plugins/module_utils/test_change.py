@@ -10,10 +10,10 @@ from ansible_collections.multiarch.drone.plugins.module_utils._change import (
     Plan,
     Step,
     carry_out,
-    carry_out_each,
-    serve,
 )
+from ansible_collections.multiarch.drone.plugins.module_utils._change_each import carry_out_each
 from ansible_collections.multiarch.drone.plugins.module_utils._problem import Problem
+from ansible_collections.multiarch.drone.plugins.module_utils._serve import serve
 
 
 class World:

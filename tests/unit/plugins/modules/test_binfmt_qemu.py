@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 import pytest
-from ansible_collections.multiarch.drone.plugins.module_utils import _binfmt, _binfmt_d, _probe, _qemu
+from ansible_collections.multiarch.drone.plugins.module_utils import _binfmt, _binfmt_d, _binfmt_write, _probe, _qemu
 from ansible_collections.multiarch.drone.plugins.module_utils._binfmt import Handler, Kernel
 from ansible_collections.multiarch.drone.plugins.module_utils._elf import program
 from ansible_collections.multiarch.drone.plugins.module_utils._platform import ARCHITECTURES, by_machine
@@ -69,9 +69,10 @@ class Host:
 @pytest.fixture
 def host(tmp_path, monkeypatch):
     host = Host()
-    for name in ("read", "register", "remove", "enable", "switch", "mount"):
-        monkeypatch.setattr(_binfmt, name, getattr(host, name))
-    monkeypatch.setattr(_binfmt, "load", lambda **_options: setattr(host, "state", "not mounted"))
+    monkeypatch.setattr(_binfmt, "read", host.read)
+    for name in ("register", "remove", "enable", "switch", "mount"):
+        monkeypatch.setattr(_binfmt_write, name, getattr(host, name))
+    monkeypatch.setattr(_binfmt_write, "load", lambda **_options: setattr(host, "state", "not mounted"))
     monkeypatch.setattr(_probe, "run", host.run)
     monkeypatch.setattr(_probe, "by_machine", lambda _uname: by_machine("x86_64"))
     monkeypatch.setattr(_qemu, "CACHE", str(tmp_path / "qemu.json"))
@@ -222,7 +223,7 @@ def test_a_kernel_whose_module_is_not_loaded_gets_it(host, monkeypatch, run):
     host.state = "not loaded"
     asked = []
     monkeypatch.setattr(
-        _binfmt, "load", lambda *, dry=False: asked.append(dry) or (dry or setattr(host, "state", "not mounted"))
+        _binfmt_write, "load", lambda *, dry=False: asked.append(dry) or (dry or setattr(host, "state", "not mounted"))
     )
     result = run("arm64")
     assert result["steps"][:2] == ["load the kernel module binfmt_misc", f"mount {_binfmt.ROOT}"]
