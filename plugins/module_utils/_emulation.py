@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import _binfmt, _binfmt_d, _probe, _qemu
+from . import _binfmt, _binfmt_d, _qemu
 from ._binfmt import TEMPORARY, Handler, Kernel
 from ._change import Plan, Step
+from ._platform import by_machine
 from ._problem import Problem
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from ._qemu_image import Image
 
 ON_DISK = "the QEMU on disk"  # what a handler has to run
+# CPUs that may run another architecture's programs themselves; only executing one tells.
+RELATIVES = {"amd64": ("386",), "arm64": ("arm",), "386": ("amd64",), "arm": ("arm64",), "mips64": (), "mips64le": ()}
 
 
 class Verdict(NamedTuple):
@@ -62,7 +65,7 @@ def read(architectures: Iterable[Architecture], programs: _qemu.Programs, *, ver
     """Return the world as far as these architectures go; with `verify` by executing a program of each."""
     kernel = _binfmt.read()
     architectures = tuple(architectures)
-    native = frozenset(a.oci for a in architectures if _probe.is_native(a))
+    native = frozenset(a.oci for a in architectures if is_native(a))
     files = _binfmt_d.read()
     world = World(kernel, files, _binfmt_d.at_boot(files), native)
     verdicts = {}
@@ -72,6 +75,21 @@ def read(architectures: Iterable[Architecture], programs: _qemu.Programs, *, ver
             if architecture.oci not in native and handler is not None:
                 verdicts[architecture.oci] = try_out(architecture, handler.interpreter, programs)
     return world._replace(verdicts=verdicts)
+
+
+def is_native(architecture: Architecture) -> bool:
+    """Say whether the CPU runs this architecture itself, whatever handlers there are."""
+    try:
+        own = by_machine(os.uname().machine).architecture
+    except Problem:  # a CPU that we have no name for: all that we know is foreign to it
+        return False
+    if architecture.oci == own:
+        return True
+    if architecture.oci not in RELATIVES.get(own, ()):
+        return False
+    from . import _probe
+
+    return not _probe.run(architecture, unseen=True).trouble
 
 
 def try_out(architecture: Architecture, interpreter: str, programs: _qemu.Programs) -> Verdict:
@@ -90,6 +108,8 @@ def try_out(architecture: Architecture, interpreter: str, programs: _qemu.Progra
         what = "is not there any more" if not os.path.exists(interpreter) else "has other content now"
         told = f"QEMU {version}" if version else target
         seen.append(Verdict(f"the kernel runs an old {told}: {interpreter} {what}", version))
+
+    from . import _probe
 
     run = _probe.run(architecture, look)
     if run.trouble or not seen:

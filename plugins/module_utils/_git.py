@@ -231,7 +231,9 @@ class Branch:
         if content is not None:
             file = f"M {mode} inline {_quoted(path)}\ndata {len(content)}\n"
         stream = b"".join((begin, text, parent.encode(), file.encode(), content or b"", b"\nget-mark :1\n"))
-        said = self._git("fast-import", "--quiet", "--date-format=now", "--force", stdin=stream)
+        # As the pack that it is: git would unpack it here, and pack it again for the push.
+        packed = ("-c", "fastimport.unpackLimit=1")
+        said = self._git(*packed, "fast-import", "--quiet", "--date-format=now", "--force", stdin=stream)
         return said.decode().strip()
 
     def push(self, commit: str) -> None:
@@ -326,13 +328,18 @@ class Branch:
         self.name = self.name or _head_of(directory) or self._git("symbolic-ref", "--short", "HEAD").decode().strip()
 
     def _borrow(self, lender: str, directory: str) -> None:
-        """Make an empty repository on another one's objects: a third of what `clone --shared` takes."""
-        form = ["--object-format=sha256"] if len(self.head) == 64 else []
-        self.remote.git("init", "--quiet", "--bare", "--template=", *form, "--", directory)
-        info = os.path.join(directory, "objects/info")
-        os.makedirs(info, exist_ok=True)
-        with open(os.path.join(info, "alternates"), "w", encoding="utf-8") as stream:
-            stream.write(os.path.join(lender, "objects") + "\n")
+        """Make an empty repository on another one's objects, file by file (gitrepository-layout(5)): `git init` takes thrice as long."""
+        os.makedirs(os.path.join(directory, "objects/info"))
+        os.mkdir(os.path.join(directory, "refs"))
+        form = (1, "[extensions]\n\tobjectFormat = sha256\n") if len(self.head) == 64 else (0, "")
+        texts = {
+            "HEAD": f"ref: refs/heads/{self.name}\n",
+            "config": "[core]\n\trepositoryformatversion = {}\n\tbare = true\n{}".format(*form),
+            "objects/info/alternates": os.path.join(lender, "objects") + "\n",
+        }
+        for name, text in texts.items():
+            with open(os.path.join(directory, name), "w", encoding="utf-8") as stream:
+                stream.write(text)
 
     def _fetch(self, directory: str) -> None:
         how = ["--shared"] if self.remote.path else ["--depth=1", "--filter=blob:none"]

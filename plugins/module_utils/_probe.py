@@ -16,8 +16,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Callable, NamedTuple
 
 from . import _elf
-from ._platform import by_machine
-from ._problem import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,8 +25,6 @@ if TYPE_CHECKING:
 ARGUMENTS = ("probe", "x", "y")
 PATIENCE = 10.0  # seconds; 5 ms are usual
 MFD_EXEC = 0x10  # linux/memfd.h, since 6.3: older kernels know no such flag and need none
-# CPUs that may run another architecture's programs themselves; only executing one tells.
-RELATIVES = {"amd64": ("386",), "arm64": ("arm",), "386": ("amd64",), "arm": ("arm64",), "mips64": (), "mips64le": ()}
 
 
 class Run(NamedTuple):
@@ -79,17 +75,6 @@ def run(architecture: Architecture, look: Callable[[str], None] | None = None, *
                 process.kill()
                 process.communicate()
         return Run(process.returncode, output.decode("utf-8", "replace").strip()[:200])
-
-
-def is_native(architecture: Architecture) -> bool:
-    """Say whether the CPU runs this architecture itself, whatever handlers there are."""
-    try:
-        own = by_machine(os.uname().machine).architecture
-    except Problem:  # a CPU that we have no name for: all that we know is foreign to it
-        return False
-    if architecture.oci == own:
-        return True
-    return architecture.oci in RELATIVES.get(own, ()) and not run(architecture, unseen=True).trouble
 
 
 @contextmanager

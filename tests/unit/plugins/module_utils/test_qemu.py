@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.multiarch.drone.plugins.module_utils import _probe, _qemu
 from ansible_collections.multiarch.drone.plugins.module_utils._elf import program
+from ansible_collections.multiarch.drone.plugins.module_utils._emulation import is_native
 from ansible_collections.multiarch.drone.plugins.module_utils._platform import ARCHITECTURES, by_machine
 from ansible_collections.multiarch.drone.plugins.module_utils._probe import Run
 from ansible_collections.multiarch.drone.plugins.module_utils._problem import Problem
@@ -60,8 +61,8 @@ def test_a_program_that_does_not_end_is_ended(monkeypatch):
 
 
 def test_the_cpus_own_architecture_is_native_and_a_foreign_one_is_not():
-    assert _probe.is_native(OWN)
-    assert not _probe.is_native(ARCHITECTURES["s390x" if OWN.oci != "s390x" else "riscv64"])
+    assert is_native(OWN)
+    assert not is_native(ARCHITECTURES["s390x" if OWN.oci != "s390x" else "riscv64"])
 
 
 def put(path, content=b"", mode=0o755):

@@ -9,7 +9,14 @@ import os
 from pathlib import Path
 
 import pytest
-from ansible_collections.multiarch.drone.plugins.module_utils import _binfmt, _binfmt_d, _binfmt_write, _probe, _qemu
+from ansible_collections.multiarch.drone.plugins.module_utils import (
+    _binfmt,
+    _binfmt_d,
+    _binfmt_write,
+    _emulation,
+    _probe,
+    _qemu,
+)
 from ansible_collections.multiarch.drone.plugins.module_utils._binfmt import Handler, Kernel
 from ansible_collections.multiarch.drone.plugins.module_utils._elf import program
 from ansible_collections.multiarch.drone.plugins.module_utils._platform import ARCHITECTURES, by_machine
@@ -74,7 +81,7 @@ def host(tmp_path, monkeypatch):
         monkeypatch.setattr(_binfmt_write, name, getattr(host, name))
     monkeypatch.setattr(_binfmt_write, "load", lambda **_options: setattr(host, "state", "not mounted"))
     monkeypatch.setattr(_probe, "run", host.run)
-    monkeypatch.setattr(_probe, "by_machine", lambda _uname: by_machine("x86_64"))
+    monkeypatch.setattr(_emulation, "by_machine", lambda _uname: by_machine("x86_64"))
     monkeypatch.setattr(_qemu, "CACHE", str(tmp_path / "qemu.json"))
     monkeypatch.setattr(_qemu.Programs.__init__, "__defaults__", (str(tmp_path / "qemu.json"),))
     monkeypatch.setattr(_qemu, "PACKAGED", tuple(f"{tmp_path}{path}" for path in _qemu.PACKAGED))
