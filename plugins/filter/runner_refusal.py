@@ -16,17 +16,24 @@ def runner_refusal(settings: Any, names: Any = None) -> str:
     `names` are the names of the fleet's runners by host, "" for the host's own: the same one twice is refused.
     """
     # Here, since for any filter of a collection Ansible loads all of them, in each process anew.
-    from ansible_collections.multiarch.drone.plugins.module_utils._drone_runner import Tools, declare
+    from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+    from ansible_collections.multiarch.drone.plugins.module_utils._drone_runner import ARGUMENTS, Tools, declare
     from ansible_collections.multiarch.drone.plugins.module_utils._platform import Platform
     from ansible_collections.multiarch.drone.plugins.module_utils._problem import Problem
 
     if not isinstance(settings, Mapping):
         raise AnsibleFilterError(f"{settings!r} is no dictionary of the options of multiarch.drone.drone_runner")
+    # As the role hands them on: what is empty is left to the module, and `-e drone_runner_capacity=3` gives a text.
+    given = {name: value for name, value in settings.items() if value not in ("", None)}
+    read = ArgumentSpecValidator(ARGUMENTS).validate(given)
+    if read.error_messages:
+        return "; ".join(read.error_messages) + "."
+    wish = read.validated_parameters
     try:
-        declare(settings, Tools("docker", "python3", "", {}), Platform("linux", "amd64"))
+        declare(wish, Tools("docker", "python3", "", {}), Platform("linux", "amd64"))
     except Problem as problem:
         return str(problem)
-    name = str(settings["name"])
+    name = str(wish["name"])
     same = sorted(str(host) for host, other in (names or {}).items() if str(other or host) == name)
     if len(same) > 1:
         return f"the hosts {', '.join(same)} have one drone_runner_name, {name}; give each its own: nobody would know whose a build is."

@@ -35,6 +35,58 @@ LABEL = "multiarch.drone.runner"
 # systemd kills what has not stopped by then; Docker's own limit comes first.
 GRACE = 30
 NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,126}[A-Za-z0-9])?")
+# A runner as a person declares it, as an argument spec: for the module, and for the checks that need no host.
+ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
+    "state": {"type": "str", "choices": ["present", "drained", "absent"], "default": "present"},
+    "drone_url": {"type": "str"},
+    "rpc_secret": {"type": "str", "no_log": True},
+    "drone_token": {"type": "str", "no_log": True},
+    "validate_certs": {"type": "bool", "default": True},
+    "ca_path": {"type": "path"},
+    "timeout": {"type": "int", "default": 30},
+    "connections": {"type": "int", "default": 4},
+    "image": {"type": "str", "default": "drone/drone-runner-docker:1.8.4"},
+    "name": {"type": "str"},
+    "capacity": {"type": "int", "default": 2},
+    "max_procs": {"type": "int", "default": 0},
+    "labels": {"type": "dict", "default": {}},
+    "platform": {"type": "str"},
+    "privileged_images": {"type": "list", "elements": "str", "default": []},
+    "volumes": {"type": "dict", "default": {}},
+    "devices": {"type": "list", "elements": "str", "default": []},
+    "networks": {"type": "list", "elements": "str", "default": []},
+    "secrets": {"type": "dict", "default": {}, "no_log": True},
+    "clone_image": {"type": "str"},
+    "limit_repos": {"type": "list", "elements": "str", "default": []},
+    "limit_events": {"type": "list", "elements": "str", "default": []},
+    "limit_trusted": {"type": "bool", "default": False},
+    "memory": {"type": "str"},
+    "memory_swap": {"type": "str"},
+    "cpu_quota": {"type": "int"},
+    "cpu_period": {"type": "int"},
+    "cpu_shares": {"type": "int"},
+    "cpu_set": {"type": "list", "elements": "str", "default": []},
+    "shm_size": {"type": "str"},
+    "docker_config": {"type": "path"},
+    "ui_bind": {"type": "str"},
+    "ui_username": {"type": "str"},
+    "ui_password": {"type": "str", "no_log": True},
+    "env": {"type": "dict", "default": {}},
+    "network": {"type": "str"},
+    "plugin_defaults": {"type": "dict", "default": {}},
+    "build_environment": {"type": "dict", "default": {}},
+    "registries": {"type": "list", "elements": "str", "default": []},
+    "stop_timeout": {"type": "int", "default": 7200},
+    "drain_timeout": {"type": "int", "default": 3600},
+    "on_drain_timeout": {"type": "str", "choices": ["fail", "cancel", "kill"], "default": "fail"},
+    "ready_timeout": {"type": "int", "default": 60},
+    "prune": {"type": "bool", "default": True},
+    "prune_schedule": {"type": "str", "default": "hourly"},
+    "prune_age": {"type": "int", "default": 24},
+    "prune_size": {"type": "str", "default": "10g"},
+    "prune_builders": {"type": "bool", "default": True},
+}
+
 SERVICE = """\
 [Unit]
 Description=Drone runner for Docker pipelines

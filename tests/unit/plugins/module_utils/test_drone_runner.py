@@ -155,6 +155,23 @@ def test_a_secret_is_not_in_the_message_that_refuses_it():
     assert "hun:ter2" not in str(problem.value)
 
 
+def test_values_are_read_as_the_module_reads_them():
+    """From `-e drone_runner_capacity=3` comes a text."""
+    settings = {
+        **DEFAULTS,
+        **NEEDED,
+        "capacity": "3",
+        "prune": "no",
+        "privileged_images": "a,b",
+        "cpu_quota": "",
+        "memory": "",
+    }
+    assert runner_refusal(settings) == ""
+    assert "at least one build" in runner_refusal({**settings, "capacity": "0"})
+    assert "capacity" in runner_refusal({**settings, "capacity": "many"})
+    assert "on_drain_timeout" in runner_refusal({**settings, "on_drain_timeout": "hope"})
+
+
 def test_a_name_that_two_hosts_of_the_fleet_have_is_refused():
     settings = {**DEFAULTS, **NEEDED}
     assert runner_refusal(settings, {"a": "runner-1", "b": "runner-2"}) == ""
