@@ -151,3 +151,19 @@ def test_what_provisions_refuses_a_role_s_variables_before_it_changes_a_host(rol
     preflight, _provision = load(ROOT / "playbooks/provision_runners.yml")
     roles = [task["ansible.builtin.import_role"] for task in preflight["tasks"]]
     assert {"name": f"multiarch.drone.{role}", "tasks_from": "preflight"} in roles
+
+
+@each_role
+def test_what_is_true_or_a_number_is_read_so_where_it_came_as_a_text(role: Path) -> None:
+    """`-e qemu_exclusive=false` gives the text "false", which an expression takes for true: only modules read their options."""
+    kinds = ("bool", "int", "float")
+    names = [name for name, option in main_spec(role).get("options", {}).items() if option.get("type") in kinds]
+    alone = r"\{\{ %s( \| default\([^)]*\))?( or omit)? \}\}"
+    wrong = [
+        f"{path.relative_to(ROOT)}:{number} {name}"
+        for path in [*(role / "tasks").glob("*.yml"), *(role / "vars").glob("*.yml")]
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        for name in names
+        if re.search(rf"\b{name}\b(?! \| (bool|int|float|string)\b)", re.sub(alone % name, "", line))
+    ]
+    assert wrong == []
