@@ -15,12 +15,22 @@ ROOT = Path(__file__).resolve().parents[2]
 PLATFORMS = {"linux/amd64": "x86_64", "linux/arm64": "aarch64", "linux/arm/v7": "armv7l", "linux/s390x": "s390x"}
 
 
-def quickstart() -> str:
+def quickstart(*more: str) -> str:
     ran = subprocess.run(
-        ["make", "quickstart"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        ["make", "quickstart", *more],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
     )
     assert ran.returncode == 0, ran.stdout
     return ran.stdout
+
+
+def changed(said: str) -> dict[str, int]:
+    recap = re.findall(r"^(\S+)\s+: ok=\d+\s+changed=(\d+)", said, re.MULTILINE)
+    return {host: int(count) for host, count in recap}
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +40,7 @@ def runs():
 
 
 def test_the_second_run_changes_nothing_on_any_host(runs):
-    recap = dict(re.findall(r"^(\S+)\s+: ok=\d+\s+changed=(\d+)", runs[1], re.MULTILINE))
-    assert recap == {"localhost": "0", "quickstart-1": "0", "quickstart-2": "0"}
+    assert changed(runs[1]) == {"localhost": 0, "quickstart-1": 0, "quickstart-2": 0}
 
 
 def test_the_table_shows_what_each_host_executed_for_each_platform(runs):
@@ -61,3 +70,20 @@ def test_the_runners_reached_their_server_and_the_deployed_step_built_every_plat
     assert "its step executed as the runner would: registry.lab:5000/octocat/app1:latest" in shown
     assert f'"{", ".join(PLATFORMS)}."' in shown
     assert "thegeeklab/drone-docker-buildx:23" in (ROOT / "build/quickstart/report.html").read_text()
+
+
+def test_runners_that_change_drain_one_host_after_the_other(runs):
+    again = quickstart("ARGS=-e drone_runner_capacity=3")
+    assert changed(again) == {"localhost": 0, "quickstart-1": 1, "quickstart-2": 1}
+    (_begun, back), (next_begun, _back) = sorted(map(without_runner, ("quickstart-1", "quickstart-2")))
+    assert back <= next_begun
+
+
+def without_runner(host: str) -> tuple[int, int]:
+    """Return from when to when the runner of a host took no builds, in microseconds of the clock that all hosts share."""
+    properties = ("ActiveExitTimestampMonotonic", "ActiveEnterTimestampMonotonic")
+    show = ["docker", "exec", host, "systemctl", "show", "drone-runner", f"--property={','.join(properties)}"]
+    said = dict(line.split("=") for line in subprocess.check_output(show, text=True).split())
+    begun, back = (int(said[name]) for name in properties)
+    assert begun < back
+    return begun, back
