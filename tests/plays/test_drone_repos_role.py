@@ -95,6 +95,14 @@ def test_the_trust_runs_alone_takes_back_what_nobody_listed_and_runs_once_for_a_
     assert len([seen for seen in server.requests if seen.path == "/api/user"]) == 1
 
 
+def test_a_list_from_the_command_line_is_one(apply, server):
+    given = ("-e", "drone_repos_trusted=octocat/other,platform/a", "-e", '{"drone_repos_exclusive": []}')
+    shown, code, _changed = apply(*given, playbook="multiarch.drone.trust_repos")
+    assert code == 0, shown
+    trusted = {slug for slug in REPOS if server.repo(slug)["trusted"]}
+    assert trusted >= {"octocat/other", "platform/a"}
+
+
 def test_absent_takes_away_what_the_file_names_and_leaves_the_rest(apply, server):
     server.state.repos.update(_trusted(server, "octocat/other"))
     apply("-e", '{"drone_repos_exclusive": []}')

@@ -167,3 +167,19 @@ def test_what_is_true_or_a_number_is_read_so_where_it_came_as_a_text(role: Path)
         if re.search(rf"\b{name}\b(?! \| (bool|int|float|string)\b)", re.sub(alone % name, "", line))
     ]
     assert wrong == []
+
+
+@each_role
+def test_a_list_is_read_as_one_where_it_came_as_a_text(role: Path) -> None:
+    """`-e drone_repos_trusted=octocat/a,octocat/b` is as good a list to Ansible's modules, and none to its `+`."""
+    options = main_spec(role).get("options", {})
+    names = [
+        name for name, option in options.items() if option.get("type") == "list" and option.get("elements") == "str"
+    ]
+    wrong = [
+        f"{path.relative_to(ROOT)}: {match.group()}"
+        for path in [*(role / "tasks").glob("*.yml"), *(role / "vars").glob("*.yml")]
+        for name in names
+        for match in re.finditer(rf"\b{name}\b (\+|\| join).*|.*\+ {name}\b|.*': {name}\b", path.read_text())
+    ]
+    assert wrong == []
