@@ -81,7 +81,7 @@ def by_git(paths: list[Path], text: str) -> float:
     return time.monotonic() - start
 
 
-def main() -> None:
+def main() -> int:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 300
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / f"octocat/app-{number:04}.git" for number in range(count)]
@@ -106,7 +106,8 @@ def main() -> None:
             f"changed {statistics.median(changed) / count * 1000:.1f} ms each, {ratio:.2f} x git alone (at most 1.3)",
             flush=True,
         )
+        return int(ratio > 1.3) + int(statistics.median(unchanged) / count > 0.020)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
