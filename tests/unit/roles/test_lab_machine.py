@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -48,3 +49,15 @@ def test_the_stand_in_of_another_clone_is_made_anew(machine, tmp_path, clone, re
     done = machine("standin", "lab", "trixie", "/here/tests", docker=answers)
     assert done.returncode == 0, done.stderr
     assert [line for line in log.read_text().splitlines() if line.startswith("rm")] == removed
+
+
+def test_an_engine_that_is_dead_and_that_nobody_collects_has_stopped():
+    """In a container without an init, `make clean` waited for ever."""
+    stop = re.search(r"^stop\(\).*?^\}", MACHINE.read_text(), re.MULTILINE | re.DOTALL).group()
+    engine = subprocess.Popen(["sleep", "60"])  # ours to collect, which we do not
+    try:
+        subprocess.run(["bash", "-euc", f"{stop}\nstop {engine.pid}\nstop {engine.pid}"], check=True, timeout=20)
+        assert "(zombie)" in Path(f"/proc/{engine.pid}/status").read_text()
+    finally:
+        engine.kill()
+        engine.wait()
