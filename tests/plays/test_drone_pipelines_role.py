@@ -9,7 +9,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -20,7 +19,7 @@ BUILD = {"repo": "octocat/example", "tags": ["latest"], "platforms": ["linux/amd
 
 
 @pytest.fixture
-def role(tmp_path):
+def role(tmp_path, ansible):
     """Run the role with these entries; return what Ansible prints, its exit code, and how many tasks changed something."""
 
     def run(entries, *arguments, **variables):
@@ -29,27 +28,7 @@ def role(tmp_path):
         roles = [{"role": "multiarch.drone.drone_pipelines"}]
         (tmp_path / "vars.yml").write_text(json.dumps(given))
         play.write_text(json.dumps([{"hosts": "localhost", "gather_facts": False, "roles": roles}]))
-        ran = subprocess.run(
-            [
-                Path(sys.executable).parent / "ansible-playbook",
-                play,
-                "-e",
-                f"@{tmp_path}/vars.yml",
-                "--diff",
-                *arguments,
-            ],
-            capture_output=True,
-            text=True,
-            check=False,
-            env={
-                **{name: value for name, value in os.environ.items() if not name.startswith("DRONE_")},
-                "HOME": str(tmp_path),
-                "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "build/collections"),
-                "ANSIBLE_NOCOLOR": "1",
-            },
-        )
-        changed = sum(map(int, re.findall(r"changed=(\d+)", ran.stdout)))
-        return ran.stdout + ran.stderr, ran.returncode, changed
+        return ansible("ansible-playbook", play, "-e", f"@{tmp_path}/vars.yml", "--diff", *arguments)
 
     return run
 

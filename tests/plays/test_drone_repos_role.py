@@ -5,10 +5,6 @@
 
 from __future__ import annotations
 
-import os
-import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -29,7 +25,7 @@ def server():
 
 
 @pytest.fixture
-def apply(tmp_path, server):
+def apply(tmp_path, server, ansible):
     """Run a playbook with the example's files; return its output, its return code and how many tasks changed something."""
     (tmp_path / "password").write_text("example\n")
     (tmp_path / "inventory").write_text(
@@ -37,19 +33,11 @@ def apply(tmp_path, server):
     )
 
     def run(*arguments, playbook="multiarch.drone.drone_state"):
-        ran = subprocess.run(
-            [
-                *(Path(sys.executable).parent / "ansible-playbook", playbook, "--diff"),
-                *("-e", f"@{EXAMPLES}/drone.yml", "-e", f"@{EXAMPLES}/vault", "-e", f"drone_repos_url={server.url}"),
-                *("--vault-password-file", tmp_path / "password", "-i", tmp_path / "inventory", *arguments),
-            ],
-            capture_output=True,
-            text=True,
-            check=False,
-            env={**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "build/collections"), "ANSIBLE_NOCOLOR": "1"},
+        return ansible(
+            *("ansible-playbook", playbook, "--diff"),
+            *("-e", f"@{EXAMPLES}/drone.yml", "-e", f"@{EXAMPLES}/vault", "-e", f"drone_repos_url={server.url}"),
+            *("--vault-password-file", tmp_path / "password", "-i", tmp_path / "inventory", *arguments),
         )
-        changed = [int(count) for count in re.findall(r"changed=(\d+)", ran.stdout)]
-        return ran.stdout + ran.stderr, ran.returncode, sum(changed)
 
     return run
 

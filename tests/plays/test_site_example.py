@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import json
-import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -31,7 +29,7 @@ def server():
 
 
 @pytest.fixture
-def fleet(tmp_path):
+def fleet(tmp_path, ansible):
     """Run one of Ansible's commands on the example, whose repositories are bare ones of this machine."""
     (tmp_path / "password").write_text("example\n")
     for slug in REPOS:
@@ -43,18 +41,8 @@ def fleet(tmp_path):
     controller.write_text("localhost ansible_connection=local ansible_python_interpreter={{ansible_playbook_python}}\n")
 
     def run(command, *arguments):
-        return subprocess.run(
-            [BIN / command, "-i", FLEET / "inventory.yml", "--vault-password-file", tmp_path / "password", *arguments],
-            capture_output=True,
-            text=True,
-            check=False,
-            env={
-                **os.environ,
-                "HOME": str(tmp_path),
-                "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "build/collections"),
-                "ANSIBLE_NOCOLOR": "1",
-            },
-        )
+        given = ("-i", FLEET / "inventory.yml", "--vault-password-file", tmp_path / "password")
+        return ansible(command, *given, *arguments)
 
     run.controller = controller
     return run
@@ -66,8 +54,8 @@ def site(fleet, server, *arguments):
         *("ansible-playbook", "multiarch.drone.site", "-i", fleet.controller, "--limit", "localhost", "--diff"),
         *("-e", f"drone_repos_url={server.url}", *arguments),
     )
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    return ran.stdout + ran.stderr, sum(map(int, re.findall(r"changed=(\d+)", ran.stdout)))
+    assert ran.code == 0, ran.shown
+    return ran.shown, ran.changed
 
 
 def committed(tmp_path, slug):
@@ -101,8 +89,8 @@ def test_check_foresees_trust_secrets_and_pipelines_the_run_makes_them_and_a_sec
 
 def test_what_the_inventory_says_of_a_host_is_what_its_roles_take(fleet):
     listed = fleet("ansible-inventory", "--host", "arm64-1.example.org")
-    assert listed.returncode == 0, listed.stderr
-    given = json.loads(listed.stdout)
+    assert listed.code == 0, listed.shown
+    given = json.loads(listed.shown[listed.shown.index("{") :])
     for role in ("docker_engine", "qemu", "builder", "drone_runner", "drone_repos", "drone_pipelines"):
         spec = yaml.safe_load((ROOT / f"roles/{role}/meta/argument_specs.yml").read_text())
         options = spec["argument_specs"]["main"]["options"]
