@@ -54,7 +54,7 @@ class Builders:
         self.name = host.backend.get_hostname()
         if not host.file("/opt/test/docker").exists:
             host.check_output(f"mkdir -p {AT}")
-            subprocess.run(["docker", "cp", "-q", UTILS, f"{self.name}:{AT}/"], check=True)
+            subprocess.run(["docker", "cp", UTILS, f"{self.name}:{AT}/"], check=True, capture_output=True)
             self.put("/opt/test/run.py", RUN)
             self.put("/opt/test/docker", WRAPPER)
             host.check_output("chmod 755 /opt/test/docker")
