@@ -65,6 +65,7 @@ def rehearse(runner: Runner) -> None:
 
 
 def pull(image: str) -> None:
+    """Pull the runner's image."""
     from ._docker import Docker
 
     Docker().run("pull", "--quiet", image, timeout=900)

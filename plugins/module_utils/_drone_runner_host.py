@@ -268,6 +268,7 @@ def _container(row: Mapping[str, Any]) -> Container:
 
 
 def services(*units: str) -> list[Service]:
+    """Return what systemd says of each unit, in one question."""
     shown = call("systemctl", "show", *units, "--property=ActiveState,UnitFileState").text
     found = []
     for block in re.split(r"\n\s*\n", shown):

@@ -18,7 +18,6 @@ from ._problem import Problem, near
 
 Value = Any  # a string, or {"from_secret": NAME}
 STRATEGIES = ("emulated", "native", "cross", "remote")
-# A description's words, as an argument spec. The filter has no Ansible before it: `check_shape` reads the same table.
 SPEC: Mapping[str, Mapping[str, Any]] = {
     "name": {"type": "str", "default": "default"},
     "strategy": {"type": "str", "default": "emulated", "choices": list(STRATEGIES)},

@@ -155,6 +155,12 @@ def test_a_secret_is_not_in_the_message_that_refuses_it():
     assert "hun:ter2" not in str(problem.value)
 
 
+def test_a_secret_of_the_wrong_type_is_refused_and_not_shown():
+    said = runner_refusal({**DEFAULTS, **NEEDED, "secrets": "hun:ter2"})
+    assert "secrets" in said
+    assert "hun:ter2" not in said
+
+
 def test_values_are_read_as_the_module_reads_them():
     """From `-e drone_runner_capacity=3` comes a text."""
     settings = {
