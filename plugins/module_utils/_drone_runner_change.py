@@ -119,6 +119,7 @@ def begin(ready: float) -> None:
 
 
 def write(files: Mapping[str, File], which: Iterable[str]) -> None:
+    """Write these of the files; what is not among them is removed."""
     # The secrets' directory is nobody else's business either.
     os.makedirs(CONFIG, 0o700, exist_ok=True)
     os.makedirs(PROGRAMS, 0o755, exist_ok=True)
@@ -148,6 +149,7 @@ def take_back(world: World, wrong: Iterable[str], begun: list[str], ready: float
 
 
 def remove(world: World) -> None:
+    """Remove the runner's files and directories."""
     for path in world.files:
         put(path, None)
     for directory in (CONFIG, PROGRAMS):
