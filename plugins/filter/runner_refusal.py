@@ -24,7 +24,7 @@ def runner_refusal(settings: Any, names: Any = None) -> str:
     if not isinstance(settings, Mapping):
         raise AnsibleFilterError(f"{settings!r} is no dictionary of the options of multiarch.drone.drone_runner")
     # As the role hands them on: what is empty is left to the module, and `-e drone_runner_capacity=3` gives a text.
-    given = {name: value for name, value in settings.items() if value not in ("", None)}
+    given = {name: plain(value) for name, value in settings.items() if value not in ("", None)}
     read = ArgumentSpecValidator(ARGUMENTS).validate(given)
     if read.error_messages:
         return "; ".join(read.error_messages) + "."
@@ -38,6 +38,13 @@ def runner_refusal(settings: Any, names: Any = None) -> str:
     if len(same) > 1:
         return f"the hosts {', '.join(same)} have one drone_runner_name, {name}; give each its own: nobody would know whose a build is."
     return ""
+
+
+def plain(value: Any) -> Any:
+    """Return the value in Python's own containers; to copy one of Ansible's, as the validator does, is to copy the whole play (2 s)."""
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 class FilterModule:

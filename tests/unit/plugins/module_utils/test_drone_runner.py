@@ -178,6 +178,23 @@ def test_values_are_read_as_the_module_reads_them():
     assert "on_drain_timeout" in runner_refusal({**settings, "on_drain_timeout": "hope"})
 
 
+def test_values_of_the_play_are_not_copied_with_the_play():
+    """Ansible's lazy containers refer to all of the play's variables: copying them took 2 s, and 7 s in site.yml."""
+
+    class Lazy:
+        def __deepcopy__(self, memo):
+            raise AssertionError("the play was copied")
+
+    class LazyDict(Lazy, dict):
+        pass
+
+    class LazyList(Lazy, list):
+        pass
+
+    lazy = LazyDict(volumes=LazyList(["/a:/b"]), env=LazyDict(LISTS="1"), limit_repos=LazyList())
+    assert runner_refusal({**DEFAULTS, **NEEDED, **lazy}) == ""
+
+
 def test_a_name_that_two_hosts_of_the_fleet_have_is_refused():
     settings = {**DEFAULTS, **NEEDED}
     assert runner_refusal(settings, {"a": "runner-1", "b": "runner-2"}) == ""
