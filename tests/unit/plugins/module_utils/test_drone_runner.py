@@ -191,7 +191,7 @@ def test_values_of_the_play_are_not_copied_with_the_play():
     class LazyList(Lazy, list):
         pass
 
-    lazy = LazyDict(volumes=LazyList(["/a:/b"]), env=LazyDict(LISTS="1"), limit_repos=LazyList())
+    lazy = {"volumes": LazyDict({"/a": "/b"}), "networks": LazyList(["lan"]), "env": LazyDict(LISTS="1")}
     assert runner_refusal({**DEFAULTS, **NEEDED, **lazy}) == ""
 
 
