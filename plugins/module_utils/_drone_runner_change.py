@@ -82,13 +82,13 @@ def drain(policy: Policy) -> None:
     builds = _drone_leftovers.find(_drone_leftovers.Engine(), CONTAINER, builders=False).builds
     names = ", ".join(builds) or "builds that it does not name"
     if policy.then == "cancel" and policy.drone:
-        _cancel_builds(policy)
+        cancel(policy)
         if _until_stopped(CANCEL_SECONDS):
             return
         raise _still_draining(f"{names} were cancelled and do not end within {CANCEL_SECONDS} s", builds)
     if policy.then == "kill":
         kill()
-        _cancel_builds(policy)  # or Drone would show them as running for days
+        cancel(policy)  # or Drone would show them as running for days
         return
     raise _still_draining(f"after {policy.timeout:g} s the runner still has {names}", builds)
 
@@ -158,20 +158,12 @@ def remove(world: World) -> None:
     call("systemctl", "reset-failed", UNIT)
 
 
-def cancel(lost: Iterable[Build], policy: Policy) -> None:
-    """Cancel what a dead runner has left running."""
-    from . import _drone_runner_queue
-
+def cancel(policy: Policy, lost: Iterable[Build] | None = None) -> None:
+    """Cancel these builds, or else all that the server takes this runner to run; without a token for it, none."""
     if policy.drone:
-        _drone_runner_queue.cancel(policy.drone, lost)
+        from . import _drone_runner_queue as queue
 
-
-def _cancel_builds(policy: Policy) -> None:
-    """Cancel what the server takes this runner to run, where there is a token for it."""
-    if policy.drone:
-        from . import _drone_runner_queue
-
-        _drone_runner_queue.cancel(policy.drone, _drone_runner_queue.builds_of(policy.drone, policy.name))
+        queue.cancel(policy.drone, queue.builds_of(policy.drone, policy.name) if lost is None else lost)
 
 
 def _still_draining(what: str, builds: Iterable[str]) -> Problem:

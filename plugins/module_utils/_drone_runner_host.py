@@ -335,7 +335,7 @@ def _files_shown(runner: Runner, files: Mapping[str, File]) -> dict[str, Any]:
 
 def _cancel_lost(lost: Iterable[Build], policy: Policy) -> Step:
     what = f"cancel {', '.join(map(str, lost))}, which a dead runner has left running"
-    return Step(what, lambda: _change().cancel(lost, policy))
+    return Step(what, lambda: _change().cancel(policy, lost))
 
 
 def _change() -> Any:
