@@ -139,14 +139,18 @@ def started(engine: Engine, container: str) -> float:
 
 
 def pick(left: Iterable[Thing], now: float, age: float, size: int) -> list[Thing]:
-    """Return what goes: what is older than `age`, and of the rest the oldest, until it all takes no more than `size`."""
-    oldest_first = sorted(left, key=lambda thing: thing.created)
-    total = sum(thing.size for thing in oldest_first)
+    """Return what goes: builds older than `age`, and of the rest the oldest, until it all takes no more than `size`."""
+    # As a whole: Docker refuses a volume or a network that a container holds, and a build makes its containers later.
+    builds: dict[str, list[Thing]] = {}
+    for thing in left:
+        builds.setdefault(thing.build or thing.id, []).append(thing)
+    oldest_first = sorted(builds.values(), key=_youngest)
+    total = sum(thing.size for things in oldest_first for thing in things)
     chosen = []
-    for thing in oldest_first:
-        if now - thing.created >= age or (size and total > size):
-            chosen.append(thing)
-            total -= thing.size
+    for things in oldest_first:
+        if now - _youngest(things) >= age or (size and total > size):
+            chosen += things
+            total -= sum(thing.size for thing in things)
     return chosen
 
 
@@ -208,6 +212,10 @@ def _is_over(thing: Thing, began: float, now: float, stranger: bool) -> bool:
         return True
     # A second runner beside ours: whose a young thing is nobody can say.
     return not stranger and (not began or _before(thing.created, began))
+
+
+def _youngest(things: Iterable[Thing]) -> float:
+    return max(thing.created for thing in things)
 
 
 def _before(created: float, began: float) -> bool:

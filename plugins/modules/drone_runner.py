@@ -231,7 +231,7 @@ options:
     type: int
     default: 24
   prune_size:
-    description: How much it may take before that, such as V(10g); then the oldest goes first. V(0) for no limit.
+    description: How much it may take before that, such as V(10g); then the oldest build goes first. V(0) for no limit.
     type: str
     default: 10g
   prune_builders:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import time
+import types
 import urllib.request
 from pathlib import Path
 
@@ -53,6 +55,53 @@ class Server:
 @pytest.fixture(scope="module")
 def server():
     return Server()
+
+
+@pytest.fixture(scope="module")
+def prune(host):
+    """Run what the timer runs, with other options; return what it removes: "container drone-x of octocat/app1 #7"."""
+
+    def run(*arguments):
+        command = host.file("/etc/systemd/system/drone-runner-prune.service").content_string
+        command = command.partition("ExecStart=")[2].partition("\n")[0]
+        lines = host.check_output(" ".join([command, *arguments])).splitlines()
+        return [re.sub("^(removed|would remove) ", "", line).partition(",")[0] for line in lines]
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def interrupted(server, host):
+    """Two builds and two BuildKits of a runner that was killed, and a build and a BuildKit of the one that came after it."""
+
+    def buildkit(name):
+        # As buildx makes it, which gives no label.
+        state = f"--volume=buildx_buildkit_{name}0_state:/var/lib/buildkit --tmpfs=/var/lib/docker"
+        host.check_output(f"docker run -d --name=buildx_buildkit_{name}0 {state} --entrypoint=/bin/sleep busy:1 600")
+        host.check_output(f"truncate -s 10MB /var/lib/docker/volumes/buildx_buildkit_{name}0_state/_data/much")
+
+    def build(megabytes, *commands):
+        number = server.start(600 if not commands else 0, *commands)
+        step = f"docker ps -q --filter label=io.drone.build.number={number} | grep ."
+        mounts = "docker inspect --format '{{range .Mounts}}{{println .Source}}{{end}}' $step"
+        host.check_output(
+            f"until step=$({step}); do sleep 0.1; done; cd /; for mount in $({mounts}); do "
+            f"truncate -s {megabytes}MB $mount/much; done"
+        )
+        return number
+
+    old, young = build(30), build(20)
+    time.sleep(1)  # Docker tells the seconds of a container without their fraction
+    buildkit("left")
+    buildkit("known")
+    host.check_output("mkdir -p /root/.docker/buildx/instances")
+    host.check_output(
+        """echo '{"Name": "known", "Nodes": [{"Name": "known0"}]}' >/root/.docker/buildx/instances/known"""
+    )
+    host.check_output("docker kill drone-runner")  # systemd starts another, which takes the next build
+    alive = build(900, "i=0; until test -e /drone/src/end; do test $i -lt 1200; i=$((i+1)); sleep 0.1; done")
+    buildkit("alive")
+    return types.SimpleNamespace(old=old, young=young, alive=alive)
 
 
 @pytest.fixture
@@ -198,22 +247,49 @@ def test_a_runner_outlives_a_docker_that_dies(server, host, id):
     server.until(server.start(1), "success")
 
 
-def test_what_a_dead_runner_left_is_cancelled_and_cleaned_up_beside_a_build_that_runs(server, role, host):
-    lost = server.start(600, "echo x > /var/lib/docker/x")
-    host.check_output("docker kill drone-runner")  # systemd starts another, which takes the next build
-    alive = server.start(12)
-    result = role()
-    assert result["cancelled"] == [f"{SLUG} #{lost}"]
-    assert server.status(lost) == "killed"
-    assert server.status(alive) == "running"
-    removed = host.check_output("/usr/bin/python3 /usr/local/lib/drone-runner/prune.py --age 0").splitlines()
-    kinds = [line.split()[1] for line in removed if line.split(",")[0].endswith(f"of {SLUG} #{lost}")]
-    assert sorted(kinds) == ["container", "network", "volume"]
-    assert not [line for line in removed if f"#{alive}" in line]
-    # The volumes without a name, in which plugins keep their gigabytes: the living build's is left, the dead one's not.
+def test_what_a_dead_runner_left_is_cancelled_beside_a_build_that_runs(server, role, interrupted):
+    assert set(role()["cancelled"]) == {f"{SLUG} #{interrupted.old}", f"{SLUG} #{interrupted.young}"}
+    assert server.status(interrupted.old) == server.status(interrupted.young) == "killed"
+    assert server.status(interrupted.alive) == "running"
+
+
+def test_what_is_neither_old_nor_much_stays(prune, interrupted):
+    """There are 30 and 20 MB in each of two volumes, and 10 MB in a BuildKit's; what lives counts for nothing."""
+    assert prune() == prune("--size 111000000") == []
+    assert prune("--size 109000000", "--dry-run") != []
+
+
+def test_the_oldest_build_goes_as_a_whole_when_there_is_too_much(host, prune, interrupted):
+    """One of its volumes alone would be enough, of which Docker refuses the one while the build's container is there."""
+    removed = prune("--size 80000000")
+    assert sorted(line.split()[0] for line in removed) == ["container", "network", "volume"]
+    assert all(line.endswith(f" of {SLUG} #{interrupted.old}") for line in removed)
+    assert host.check_output(f"docker ps -aq --filter label=io.drone.build.number={interrupted.old}") == ""
+
+
+def test_what_a_dead_runner_left_is_cleaned_up_beside_a_build_that_runs(server, host, prune, interrupted):
+    removed = prune("--age 0")
+    builds = [line for line in removed if SLUG in line]
+    assert sorted(line.split()[0] for line in builds) == ["container", "network", "volume"]
+    assert all(line.endswith(f" of {SLUG} #{interrupted.young}") for line in builds)
+    # The living build may have made its BuildKit, which nothing tells from one that is left.
+    assert [line for line in removed if line not in builds] == ["container buildx_buildkit_left0"]
+    # The volumes without a name, in which plugins keep their gigabytes: the living build's is left, the dead ones' not.
     assert len([name for name in host.check_output("docker volume ls -q").split() if len(name) == 64]) == 1
-    server.until(alive, "success")
+    assert server.status(interrupted.alive) == "running"
+    host.check_output(
+        "touch $(docker volume ls -q --filter label=io.drone=true | xargs docker volume inspect -f '{{.Mountpoint}}')/end"
+    )
+    server.until(interrupted.alive, "success")
     assert host.check_output("docker ps -aq --filter label=io.drone=true") == ""
+
+
+def test_a_buildkit_that_is_left_goes_with_its_state_when_no_build_runs_and_a_user_s_stays(host, prune, interrupted):
+    assert prune("--age 0") == ["container buildx_buildkit_alive0"]
+    assert host.check_output("docker ps --format '{{.Names}}' --filter name=buildx") == "buildx_buildkit_known0"
+    assert host.check_output("docker volume ls -q --filter name=buildx") == "buildx_buildkit_known0_state"
+    host.check_output("rm -r /root/.docker/buildx")
+    assert prune("--age 0", "--dry-run") == prune("--age 0") == ["container buildx_buildkit_known0"]
 
 
 def test_the_timer_s_service_works(host):

@@ -131,8 +131,8 @@ def test_the_state_of_such_a_buildkit_goes_with_it():
     assert engine.deleted == ["/containers/1?force=1&v=1", "/volumes/buildx_buildkit_x0_state", "/networks/2"]
 
 
-def thing(name, age, size=0):
-    return Thing("container", name, name, 1000.0 - age, size=size)
+def thing(name, age, size=0, build="", kind="container"):
+    return Thing(kind, name, name, 1000.0 - age, size=size, build=build)
 
 
 @pytest.mark.parametrize(
@@ -147,6 +147,13 @@ def thing(name, age, size=0):
 )
 def test_the_old_goes_and_then_the_oldest_until_it_is_little_enough(left, age, size, chosen):
     assert [one.name for one in pick(left, 1000.0, age, size)] == chosen
+
+
+@pytest.mark.parametrize(("age", "size", "goes"), [(10, 0, False), (2, 0, True), (100, 60, True), (100, 100, False)])
+def test_a_build_goes_as_a_whole(age, size, goes):
+    """Docker gives nobody the volume of a build whose last step's container, made much later, is there yet."""
+    volume, step = thing("volume", 50, 50, "a #1", "volume"), thing("step", 5, 50, "a #1")
+    assert pick([step, volume], 1000.0, age, size) == ([step, volume] if goes else [])
 
 
 @pytest.mark.parametrize(
