@@ -12,6 +12,8 @@ builds meanwhile: what there is is listed first, and whose it is is asked afterw
 
 A step that runs buildx on the host's own Docker leaves a BuildKit container without any label. Of those only what no
 builder of this host knows is taken, and only when no build runs.
+
+Images that the runner was made of before its present one go as well, when that one has proved itself.
 """
 
 from __future__ import annotations
@@ -32,13 +34,14 @@ from urllib.parse import quote
 
 SOCKET = "/var/run/docker.sock"
 BUILDER = "buildx_buildkit_"
+IMAGE_NAMES = ("RepoTags", "RepoDigests")
 
 
 @dataclass(frozen=True)
 class Thing:
     """Something of Drone's on a host."""
 
-    kind: str  # "container", "volume" or "network", as the engine's API names them
+    kind: str  # "container", "volume", "network" or "image", as the engine's API names them
     id: str
     name: str
     created: float
@@ -154,9 +157,33 @@ def pick(left: Iterable[Thing], now: float, age: float, size: int) -> list[Thing
     return chosen
 
 
+def superseded(engine: Engine, container: str, image: str, age: float) -> list[Thing]:
+    """Return the images that the runner was made of before `image`, once it has run of that for `age` seconds."""
+    declared = engine.get(f"/images/{quote(image)}/json")
+    runner = engine.get(f"/containers/{quote(container)}/json")
+    # While the old runner drains, and until the new one has proved itself, both images may be needed.
+    if not declared or not runner or runner["Image"] != declared["Id"]:
+        return []
+    began = started(engine, container)
+    if not began or time.time() - began < age:
+        return []
+    rows = engine.get("/images/json") or []
+    used = {row["ImageID"] for row in engine.get("/containers/json?all=1") or []}
+    built = int(seconds(declared.get("Created") or ""))  # in a list, Docker tells no fractions
+    gone = []
+    for row in rows:
+        tags, digests = ([name for name in row.get(key) or () if "<none>" not in name] for key in IMAGE_NAMES)
+        # What was built later was pulled for an upgrade to come, and what has another name as well, somebody keeps.
+        same = {_repository(name) for name in tags + digests} == {_repository(image)}
+        if same and _created(row) < built and row["Id"] not in used:
+            # By its names and not by its id: Docker then keeps what another image or a container needs, unasked.
+            gone += [Thing("image", name, name, _created(row)) for name in tags or digests]
+    return gone
+
+
 def remove(engine: Engine, things: Iterable[Thing]) -> list[str]:
     """Remove things, containers first, which hold the others; return what could not be removed, and why."""
-    order = ("container", "volume", "network")
+    order = ("container", "volume", "network", "image")
     failed = []
     for thing in sorted(things, key=lambda thing: order.index(thing.kind)):
         try:
@@ -187,6 +214,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Remove what is left over, old or too much; say what was removed."""
     parser = argparse.ArgumentParser(description="Remove what interrupted builds of Drone have left behind.")
     parser.add_argument("--container", default="drone-runner", help="the runner's container")
+    parser.add_argument("--image", default="", help="the runner's image: those that it was made of before go as well")
     parser.add_argument("--age", type=float, default=86400, help="seconds after which it goes")
     parser.add_argument("--size", type=int, default=0, help="bytes that it may take before; 0 for no limit")
     parser.add_argument("--builders", action="store_true", help="BuildKit containers that steps have left as well")
@@ -195,6 +223,8 @@ def main(arguments: list[str] | None = None) -> int:
     engine = Engine()
     found = find(engine, options.container, builders=options.builders, sizes=True)
     chosen = pick(found.left, time.time(), options.age, options.size)
+    if options.image:
+        chosen += superseded(engine, options.container, options.image, options.age)
     failed = [] if options.dry_run else remove(engine, chosen)
     for thing in chosen:
         sys.stdout.write(f"{'would remove' if options.dry_run else 'removed'} {thing}\n")
@@ -216,6 +246,12 @@ def _is_over(thing: Thing, began: float, now: float, stranger: bool) -> bool:
 
 def _youngest(things: Iterable[Thing]) -> float:
     return max(thing.created for thing in things)
+
+
+def _repository(name: str) -> str:
+    """Return an image's name without tag and digest, as the engine writes it: drone/drone-runner-docker."""
+    path, slash, last = name.partition("@")[0].rpartition("/")
+    return re.sub(r"^((index|registry-1)\.)?docker\.io/(library/)?", "", f"{path}{slash}{last.partition(':')[0]}")
 
 
 def _before(created: float, began: float) -> bool:

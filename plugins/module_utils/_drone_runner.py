@@ -136,7 +136,7 @@ After=docker.service
 
 [Service]
 Type=oneshot
-ExecStart={python} -I {program} --container {container} --age {age} --size {size}{builders}
+ExecStart={python} -I {program} --container {container} --image {image} --age {age} --size {size}{builders}
 Nice=10
 """
 PRUNE_TIMER = """\
@@ -333,6 +333,7 @@ def _prune(wish: Mapping[str, Any], tools: Tools) -> dict[str, File]:
         python=tools.python,
         program=PRUNER,
         container=CONTAINER,
+        image=wish["image"],
         age=wish["prune_age"] * 3600,
         size=size("prune_size", wish["prune_size"]),
         builders=" --builders" if wish["prune_builders"] else "",

@@ -219,7 +219,10 @@ options:
     type: int
     default: 60
   prune:
-    description: Whether a timer removes what interrupted builds leave behind (step containers with their volumes, networks, volumes).
+    description:
+      - Whether a timer removes what interrupted builds leave behind (step containers with their volumes, networks, volumes).
+      - Images that the runner was made of before O(image) go as well, where they are of the same repository, were built before it, have no
+        other name, and no container uses them.
     type: bool
     default: true
   prune_schedule:
@@ -227,7 +230,9 @@ options:
     type: str
     default: hourly
   prune_age:
-    description: After how many hours it goes. No less than O(stop_timeout).
+    description:
+      - After how many hours it goes. No less than O(stop_timeout).
+      - Images go when the runner has run of O(image) for so long.
     type: int
     default: 24
   prune_size:

@@ -193,6 +193,23 @@ def test_an_upgrade_waits_for_the_build_that_runs(server, role):
     assert server.status(number) == "success"
 
 
+def test_the_image_before_the_upgrade_goes_when_the_new_one_has_run_for_long_and_no_container_uses_the_old(host, prune):
+    images = "docker images --format '{{.Repository}}:{{.Tag}}' | sort"
+    before = host.check_output(images).splitlines()
+    old = host.check_output(f"docker images -q {RUNNER}:1.8.3")
+    host.check_output(f"docker create --name=kept {RUNNER}:1.8.3")
+    assert prune() == prune("--age 0") == []
+    host.check_output("docker rm kept")
+    host.check_output(f"docker tag {RUNNER}:1.8.3 kept:1")
+    assert prune("--age 0") == []
+    host.check_output("docker rmi kept:1")
+    assert prune("--age 0") == [f"image {RUNNER}:1.8.3"]
+    # The one that runs is left, and those that were built after it: deaf and broken.
+    assert host.check_output(images).splitlines() == [image for image in before if image != f"{RUNNER}:1.8.3"]
+    assert prune("--age 0") == []
+    host.check_output(f"docker tag {old} {RUNNER}:1.8.3")  # 1.8.4 was made from it: what Docker needs, it keeps
+
+
 def test_a_build_that_takes_too_long_is_not_lost_either(server, role, host):
     number = server.start(10)
     message = role(drone_runner_drain_timeout=1)  # and with the old image again, which is a change

@@ -131,6 +131,12 @@ def test_the_state_of_such_a_buildkit_goes_with_it():
     assert engine.deleted == ["/containers/1?force=1&v=1", "/volumes/buildx_buildkit_x0_state", "/networks/2"]
 
 
+def test_an_image_is_untagged_when_all_else_is_gone_and_never_forced():
+    engine = Engine()
+    leftovers.remove(engine, [Thing("image", "a/b:1", "a/b:1", 0.0), Thing("network", "2", "n", 0.0)])
+    assert engine.deleted == ["/networks/2", "/images/a/b%3A1"]
+
+
 def thing(name, age, size=0, build="", kind="container"):
     return Thing(kind, name, name, 1000.0 - age, size=size, build=build)
 
@@ -154,6 +160,55 @@ def test_a_build_goes_as_a_whole(age, size, goes):
     """Docker gives nobody the volume of a build whose last step's container, made much later, is there yet."""
     volume, step = thing("volume", 50, 50, "a #1", "volume"), thing("step", 5, 50, "a #1")
     assert pick([step, volume], 1000.0, age, size) == ([step, volume] if goes else [])
+
+
+IMAGE = "drone/drone-runner-docker"
+
+
+def image(id, created, *tags, digests=()):
+    return {"Id": id, "Created": created, "RepoTags": list(tags) or None, "RepoDigests": list(digests)}
+
+
+@pytest.mark.parametrize("wished", [f"{IMAGE}:2", f"docker.io/{IMAGE}:2"])
+def test_an_image_that_the_runner_was_made_of_before_goes(wished):
+    digest = f"{IMAGE}@sha256:1"
+    images = [
+        image("tagged", 1, f"{IMAGE}:1", f"{IMAGE}:1.0", digests=[digest]),
+        image("moved", 1, digests=[digest]),
+        image("moved-in-an-old-docker", 1, "<none>:<none>", digests=["<none>@<none>"]),
+        image("declared", 5, f"{IMAGE}:2"),
+        image("same-second", 5, f"{IMAGE}:2.1"),
+        image("not-yet", 9, f"{IMAGE}:3"),
+        image("used", 1, f"{IMAGE}:0"),
+        image("another", 1, "drone/drone:1"),
+        image("kept", 1, f"{IMAGE}:0.9", "kept:1"),
+    ]
+    gone = leftovers.superseded(Images(images), "drone-runner", wished, 900)
+    assert [thing.id for thing in gone] == [f"{IMAGE}:1", f"{IMAGE}:1.0", digest]
+
+
+class Images(Engine):
+    """An engine with images, a runner of image `runs`, and another container of image "used"."""
+
+    def __init__(self, images, runs="declared", runner=STARTED):
+        super().__init__([container("stopped", 1, ImageID="used")], runner=runner)
+        if runner:
+            self._answers["/containers/drone-runner/json"]["Image"] = runs
+        self._answers["/images/json"] = images
+        for name in (f"{IMAGE}%3A2", f"docker.io/{IMAGE}%3A2"):
+            self._answers[f"/images/{name}/json"] = {"Id": "declared", "Created": "1970-01-01T00:00:05.5Z"}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"runs": "another"}, {"runner": None}, {"runner": NOW - 9}],
+    ids=["not-yet-changed", "no-runner", "just-changed"],
+)
+def test_no_image_goes_before_the_declared_one_has_run_for_long(changes):
+    assert (
+        leftovers.superseded(Images([image("old", 1, f"{IMAGE}:1")], **changes), "drone-runner", f"{IMAGE}:2", 900)
+        == []
+    )
 
 
 @pytest.mark.parametrize(
