@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+FLEET = ["linux/amd64", "linux/arm64"]
 ROOT = Path(__file__).resolve().parents[2]
 USER, PASSWORD = "robot", "s3cret"
 HTPASSWD = "robot:$2b$05$.UOFNEWBAERMUsyzYX5L2eZoAKT1yZLmzjtUTHZDw2NxjENNumnGK\n"
@@ -52,20 +53,32 @@ sys.modules[module].main()
 
 
 @pytest.fixture
-def module():
+def start_module():
+    """Start a module of this collection in a process of its own, as Ansible does on a host."""
+
+    def start(name, *, check=False, **arguments):
+        arguments.update(_ansible_check_mode=check, _ansible_diff=True, _ansible_remote_tmp=os.environ["HOME"])
+        process = subprocess.Popen(
+            [sys.executable, "-c", START, name],
+            env={**os.environ, "PYTHONPATH": str(ROOT / "build/collections")},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        with process.stdin:
+            process.stdin.write(json.dumps({"ANSIBLE_MODULE_ARGS": arguments}))
+        return process
+
+    return start
+
+
+@pytest.fixture
+def module(start_module):
     """Run a module of this collection in a process of its own, and return its result."""
 
     def run(name, *, check=False, **arguments):
-        arguments.update(_ansible_check_mode=check, _ansible_diff=True, _ansible_remote_tmp=os.environ["HOME"])
-        ran = subprocess.run(
-            [sys.executable, "-c", START, name],
-            input=json.dumps({"ANSIBLE_MODULE_ARGS": arguments}),
-            env={**os.environ, "PYTHONPATH": str(ROOT / "build/collections")},
-            stdout=subprocess.PIPE,
-            text=True,
-            check=False,
-        )
-        return {"failed": False, **json.loads(ran.stdout)}
+        with start_module(name, check=check, **arguments) as process:
+            return {"failed": False, **json.loads(process.stdout.read())}
 
     return run
 
@@ -278,3 +291,29 @@ def busybox():
 def builder(start_buildkitd):
     """A builder of this home: a BuildKit daemon, as the driver `remote` takes it."""
     return start_buildkitd()
+
+
+@pytest.fixture
+def context(tmp_path):
+    """A context that every platform can build without executing anything."""
+    directory = tmp_path / "context"
+    directory.mkdir()
+    (directory / "Dockerfile").write_text(
+        "FROM scratch\nARG TARGETARCH\nARG VERSION=1\nLABEL v=$VERSION\nCOPY hello /\n"
+    )
+    (directory / "hello").write_text("hello\n")
+    (directory / ".dockerignore").write_text("*.log\n")
+    return directory
+
+
+@pytest.fixture
+def build(module, registry, builder, context):
+    """Build the context and push it as app:1, unless told otherwise."""
+
+    def run(**arguments):
+        defaults = {"context": str(context), "tags": [f"{registry.host}/app:1"], "platforms": FLEET, "push": True}
+        result = module("buildx_image", **{**defaults, "builder": builder, **arguments})
+        assert not result["failed"], json.dumps(result, indent=1)
+        return result
+
+    return run

@@ -17,32 +17,6 @@ KEY = "dev.multiarch.drone.input-digest"
 FLEET = ["linux/amd64", "linux/arm64"]
 
 
-@pytest.fixture
-def context(tmp_path):
-    """A context that every platform can build without executing anything."""
-    directory = tmp_path / "context"
-    directory.mkdir()
-    (directory / "Dockerfile").write_text(
-        "FROM scratch\nARG TARGETARCH\nARG VERSION=1\nLABEL v=$VERSION\nCOPY hello /\n"
-    )
-    (directory / "hello").write_text("hello\n")
-    (directory / ".dockerignore").write_text("*.log\n")
-    return directory
-
-
-@pytest.fixture
-def build(module, registry, builder, context):
-    """Build the context and push it as app:1, unless told otherwise."""
-
-    def run(**arguments):
-        defaults = {"context": str(context), "tags": [f"{registry.host}/app:1"], "platforms": FLEET, "push": True}
-        result = module("buildx_image", **{**defaults, "builder": builder, **arguments})
-        assert not result["failed"], json.dumps(result, indent=1)
-        return result
-
-    return run
-
-
 def index(reference):
     command = ["skopeo", "inspect", "--raw", "--tls-verify=false", f"docker://{reference}"]
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
