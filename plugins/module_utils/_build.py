@@ -111,6 +111,10 @@ class Build:
         chosen = {name: self.options[name] for name in DECISIVE if self.options[name]}
         return {**chosen, "platforms": sorted(map(str, self.platforms)), "secrets": [s.id for s in self.secrets]}
 
+    def unwritten(self) -> list[str]:
+        """Return the places of the outputs where nothing is on this host."""
+        return [place for place in map(_place, self.options["outputs"]) if place and not _is_written(place)]
+
     def arguments(self, *, input_digest: str, metadata_file: str) -> list[str]:
         """Return the arguments of `docker` for this build; secrets are not among them."""
         options = self.options
@@ -181,7 +185,10 @@ def _text(value: Any) -> str:
 def _provenance(params: Mapping[str, Any]) -> str:
     """Return the value of `--provenance`: in an engine nobody reads it, and its times make each image another."""
     given = _switch(params["provenance"])
-    return given or ("false" if params["load"] and not params["push"] else "")
+    if given or not params["push"]:
+        return given or ("false" if params["load"] else "")
+    # The default is for what is pushed alone: an archive of one platform would be no index, and refuse the index's annotation.
+    return "mode=min" if any(_fields(text).get("type") == "oci" for text in params["outputs"]) else ""
 
 
 def _switch(text: str | None) -> str:
@@ -259,9 +266,26 @@ def _secret(number: int, entry: Mapping[str, Any]) -> Secret:
 
 def _check_type(text: str, option: str, what: str, known: Sequence[str]) -> None:
     """Raise a Problem where `type=` names nothing that BuildKit knows."""
-    fields = dict(field.partition("=")[::2] for field in text.split(","))
-    kind = fields.get("type", "").strip()
+    kind = _fields(text).get("type", "")
     if kind and kind not in known:
         raise Problem(f"{option}: {text!r}: {kind!r} is no {what}", near(kind, known))
     if not text.strip():
         raise Problem(f"{option} has an empty entry", f"give type={known[0]},… or remove it")
+
+
+def _fields(text: str) -> dict[str, str]:
+    """Return `type=local,dest=/srv/out` as a table."""
+    return {key.strip(): value.strip() for key, _equals, value in (field.partition("=") for field in text.split(","))}
+
+
+def _place(output: str) -> str:
+    """Return where on this host an output is written; "" for an image, and for what goes to the standard output."""
+    place = (
+        _fields(output).get("dest", "") if "=" in output else output.strip()
+    )  # a directory alone is short for type=local
+    return "" if place == "-" else place
+
+
+def _is_written(place: str) -> bool:
+    # A play may have made the directory, which is then as empty as none.
+    return bool(os.listdir(place)) if os.path.isdir(place) else os.path.exists(place)

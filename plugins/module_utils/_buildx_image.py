@@ -68,6 +68,8 @@ def pushed(build: Build, docker: Docker, options: Mapping[str, Any], *, check_mo
     before = _present(build, read_all(build.tags, access.renewed(), told))
     reasons = _reasons(build, inputs, before)
     stale = bool(reasons)
+    unwritten = build.unwritten()
+    reasons += [f"nothing is at {place}" for place in unwritten]
     if options["rebuild"] == "always":
         reasons = reasons or ["rebuild is always"]
     result: dict[str, Any] = {"input_digest": inputs.digest, "base_images": dict(inputs.bases), "reasons": reasons}
@@ -79,8 +81,9 @@ def pushed(build: Build, docker: Docker, options: Mapping[str, Any], *, check_mo
         _prove(build, built, after, inputs.digest)
         changed = any(runnable(after[tag]) != runnable(before[tag]) for tag in after)
         result.update(log=list(built.log), metadata=dict(built.metadata))
-    plan = _plan(build, before, inputs, changed)
-    images = [image.facts(tag) for tag, image in after.items() if image and (not check_mode or not stale)]
+    plan = _plan(build, before, inputs, changed, unwritten)
+    known = not check_mode or not (stale or unwritten)
+    images = [image.facts(tag) for tag, image in after.items() if image and known]
     result.update(built=bool(reasons) and not check_mode, images=images, digest=images[0]["digest"] if images else "")
     return {**result, **carry_out(plan, check_mode=True)}  # its steps are taken: only one build makes all the tags
 
@@ -171,8 +174,10 @@ def _reasons(build: Build, inputs: Inputs, images: Mapping[str, Image | None]) -
     return reasons
 
 
-def _plan(build: Build, before: Mapping[str, Image | None], inputs: Inputs, changed: bool) -> Plan:
-    """Return before and after of each tag, in words that check mode knows as well as the run."""
+def _plan(
+    build: Build, before: Mapping[str, Image | None], inputs: Inputs, changed: bool, unwritten: Sequence[str]
+) -> Plan:
+    """Return before and after of each tag, in words that check mode knows as well as the run; and the files that were not there."""
     old: dict[str, Any] = {}
     new: dict[str, Any] = {}
     for tag, image in before.items():
@@ -183,8 +188,10 @@ def _plan(build: Build, before: Mapping[str, Image | None], inputs: Inputs, chan
         new[tag] = {"inputs": inputs.digest or "unknown", "platforms": platforms}
         if changed and new[tag] == old.get(tag):
             new[tag]["built"] = "again"
-    steps = [_taken(f"build and push {tag}") for tag in new] if changed else []
-    return Plan(old, new if changed else old, steps)
+    steps = [f"build and push {tag}" for tag in new] if changed else []
+    steps += [f"write {place}" for place in unwritten]
+    after = {**(new if changed else old), **dict.fromkeys(unwritten, "written")}
+    return Plan(old, after, [_taken(step) for step in steps])
 
 
 def _taken(summary: str) -> Step:

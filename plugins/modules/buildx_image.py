@@ -13,7 +13,8 @@ description:
   - Builds an image for several platforms from a directory on the host, or from a Git repository, and pushes it.
   - With O(push=true) the module knows what is there. The context as C(.dockerignore) leaves it, the Dockerfile, the options
     that decide on the result and the digests of the base images make an I(input digest), which is kept as the annotation
-    C(dev.multiarch.drone.input-digest) of the pushed index. Where every tag has it, with all platforms, nothing is built.
+    C(dev.multiarch.drone.input-digest) of the pushed index. Where every tag has it, with all platforms, nothing is built,
+    unless an output is gone.
   - What counts of a context is what counts for BuildKit's own cache, which is names, types, permissions, extended attributes,
     links and contents, and neither owners nor times.
   - What nobody can know before the build is never guessed. C(ADD) of a URL without C(--checksum), a base image that the registry does
@@ -119,7 +120,8 @@ options:
   provenance:
     description:
       - Provenance attestation, V(false), V(true), V(mode=max) and so on. Without it, buildx attests the minimum, and nothing where O(load)
-        is set without O(push), since the times in it would make the loaded image another each time.
+        is set without O(push), since the times in it would make the loaded image another each time. Where O(outputs) has an C(oci) archive
+        beside O(push), the archive holds the same minimum.
       - V(false) makes an index without C(unknown/unknown) entries, which some older registries and programs need.
     type: str
   sbom:
@@ -141,6 +143,7 @@ options:
   outputs:
     description:
       - Further outputs, such as V(type=local,dest=/srv/out) or V(type=image,compression=zstd).
+      - With O(push), the image is also built where nothing is at an output's C(dest), or an empty directory. What is there is not compared.
       - Without O(push), each run counts as a change, since files are not compared.
     type: list
     elements: str

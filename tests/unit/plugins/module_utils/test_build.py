@@ -157,10 +157,35 @@ def test_a_url_is_a_repository_where_docker_takes_it_for_one(text, git):
         ({"load": True}, "false"),
         ({"load": True, "push": True, "tags": ["a"]}, ""),
         ({"load": True, "provenance": "mode=max"}, "mode=max"),
+        ({"outputs": ["type=oci,dest=/o"]}, ""),
+        ({"push": True, "tags": ["a"], "outputs": ["dest=/o, type=oci"]}, "mode=min"),
+        ({"push": True, "tags": ["a"], "outputs": ["type=oci,dest=/o"], "provenance": "false"}, "false"),
     ],
 )
-def test_an_image_for_the_engine_alone_has_no_provenance_unless_asked_for(context, options, provenance):
+def test_an_engine_gets_no_provenance_and_an_archive_what_the_registry_gets_unless_told_otherwise(
+    context, options, provenance
+):
     assert wish(context, **options).options["provenance"] == provenance
+
+
+@pytest.mark.parametrize(
+    ("output", "unwritten"),
+    [
+        ("type=tar,dest=HERE/new", ["HERE/new"]),
+        ("type=tar,dest=HERE/Dockerfile", []),
+        ("type=local, dest=HERE/empty", ["HERE/empty"]),
+        ("HERE/empty", ["HERE/empty"]),
+        ("HERE", []),
+        ("type=tar,dest=-", []),
+        ("-", []),
+        ("type=docker", []),
+        ("type=image,compression=zstd", []),
+    ],
+)
+def test_an_output_is_unwritten_where_nothing_is_at_its_place(context, tmp_path, output, unwritten):
+    (tmp_path / "empty").mkdir()
+    build = wish(context, outputs=[output.replace("HERE", context)])
+    assert build.unwritten() == [place.replace("HERE", context) for place in unwritten]
 
 
 def test_a_secret_is_not_shown_when_a_build_is_printed(context):
