@@ -47,14 +47,15 @@ def programs() -> Path:
 class Daemon:
     """A buildkitd."""
 
-    def __init__(self, programs: Path, directory: Path, address: str, *options: str) -> None:
+    def __init__(self, programs: Path, directory: Path, address: str, *options: str, path: str = "") -> None:
         self.address, self.directory, self.programs = address, directory, programs
+        self.path = path or f"{os.environ['PATH']}:/usr/sbin:/sbin"
         self.argv = [str(programs / "buildkitd"), "--root", str(directory / "root"), "--addr", address, *options]
         self.process: subprocess.Popen | None = None
 
     def start(self) -> Daemon:
         with open(self.directory / "log", "ab") as log:
-            environment = {**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
+            environment = {**os.environ, "PATH": self.path}
             self.process = subprocess.Popen(self.argv, stdout=log, stderr=log, env=environment)
         for _attempt in range(100):
             if b"running server on" in (self.directory / "log").read_bytes():
@@ -86,10 +87,10 @@ def another_daemon(programs, tmp_path):
     """Return a maker of further daemons, stopped after the test."""
     with contextlib.ExitStack() as stack:
 
-        def make(address: str = "", *options: str) -> Daemon:
+        def make(address: str = "", *options: str, of: Path = programs, path: str = "") -> Daemon:
             directory = tmp_path / f"bk{len(list(tmp_path.iterdir()))}"
             directory.mkdir()
-            daemon = Daemon(programs, directory, address or f"unix://{directory}/s.sock", *options).start()
+            daemon = Daemon(of, directory, address or f"unix://{directory}/s.sock", *options, path=path).start()
             stack.callback(daemon.stop)
             return daemon
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -71,6 +72,28 @@ def test_the_programs_of_an_image_are_taken_out_once_and_no_container_stays(imag
     assert containers() == []
     again, _unused = unpack(image)
     assert "changed=0" in again.stdout, again.stdout
+
+
+def test_the_programs_of_an_image_are_a_daemon_that_executes_builds_with_nothing_beside_them(
+    image, unpack, tmp_path, another_daemon
+):
+    unpack(image)
+    taken = tmp_path / "programs"
+    # No runc but the image's own, instead of which the daemon would take this machine's without a word.
+    daemon = another_daemon(of=taken, path=str(taken))
+    buildctl = [taken / "buildctl", "--addr", daemon.address]
+    told = subprocess.check_output([*buildctl, "debug", "workers", "--format={{json .}}"])
+    says = subprocess.check_output([taken / "buildkitd", "--version"], text=True)
+    assert json.loads(told)[0]["buildkitVersion"]["version"] == says.split()[2]
+    context = tmp_path / "context"
+    context.mkdir()
+    shutil.copy(taken / "buildctl", context)  # a program that needs no library
+    (context / "Dockerfile").write_text('FROM scratch\nCOPY buildctl /\nRUN ["/buildctl", "--version"]\n')
+    here = [f"--local={what}={context}" for what in ("context", "dockerfile")]
+    build = [*buildctl, "build", "--frontend=dockerfile.v0", "--progress=plain", *here]
+    done = subprocess.run(build, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert " buildctl github.com/moby/buildkit" in done.stderr
 
 
 def test_an_image_that_lacks_the_programs_or_is_not_to_be_had_leaves_nothing(image, unpack):
