@@ -84,6 +84,26 @@ def test_a_daemon_that_died_after_the_declaration_is_an_error_not_a_change(user,
     assert not user.declare(nodes=node(daemon))["changed"]
 
 
+def test_a_daemon_that_somebody_replaced_is_told_by_its_version_and_is_no_change(
+    user, programs, another_daemon, tmp_path
+):
+    daemon = another_daemon()
+    first = user.declare(nodes=node(daemon))["builder"]["nodes"][0]["buildkit_version"]
+    daemon.stop()
+    newer = f"v9{first[2:]}"
+    (tmp_path / "newer").mkdir()
+    program = tmp_path / "newer/buildkitd"
+    program.write_bytes((programs / "buildkitd").read_bytes().replace(first.encode(), newer.encode()))
+    program.chmod(0o755)
+    another_daemon(daemon.address, of=program.parent)
+    for check in (True, False):
+        again = user.declare(check=check, nodes=node(daemon))
+        # Which BuildKit runs there is not this module's to declare: roles/buildkitd says so on its own host.
+        assert (again["changed"], again["drift"]) == (False, [])
+        assert again["builder"]["nodes"][0]["buildkit_version"] == newer
+    user.build()
+
+
 def test_a_platform_that_the_daemon_cannot_execute_is_refused(user, daemon):
     with pytest.raises(
         Problem, match=r"node ci0 declares linux/arm64/v9, and its BuildKit executes only .*; register QEMU"
