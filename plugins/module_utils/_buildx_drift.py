@@ -41,7 +41,8 @@ def _image_drift(node: Node, now: Running) -> Iterator[str]:
             yield f"image: runs {_short(runs)} ({reference}), {wished} is {_short(str(now.image['Id']))}"
     elif reference.partition("@")[0] != wished.partition("@")[0]:  # buildx may pin the reference's digest
         yield f"image: runs {reference}, declared {wished}"
-    tag = re.search(r":(v\d+\.\d+\.\d+)(-rootless)?$", wished)
+    # Of BuildKit's own images and their mirrors alone: whoever makes an image of BuildKit may count its versions otherwise.
+    tag = re.search(r"(?:^|/)moby/buildkit:(v\d+\.\d+\.\d+)(-rootless)?$", wished)
     if now.version and tag and now.version != tag.group(1):
         yield f"version: runs BuildKit {now.version}, declared {tag.group(1)}"
 

@@ -14,7 +14,8 @@ author:
 description:
   - Creates, changes and removes a builder of one user, with one node or several.
   - Compares what is declared with what buildx has stored, with the container that runs (image, command, limits, configuration
-    and certificates inside it) and with the BuildKit that answers in it (version, GC policy), and says which of them differs.
+    and certificates inside it) and with the BuildKit that answers in it (the GC policy, and the version where the image is a
+    release of C(moby/buildkit)), and says which of them differs.
   - A change keeps the build cache, and never leaves the user without a working builder. buildx makes the new one in a directory
     of its own, containers that differ are set aside, the new ones have to answer, and only then the user's state is changed. On a
     failure the old builder is put back; killed at any moment, it is still there.

@@ -125,6 +125,21 @@ def test_an_image_that_buildx_pinned_by_its_digest_is_the_declared_one():
     assert drift(NODE, CONFIG, now(image={}, container=pinned)) == []
 
 
+@pytest.mark.parametrize(
+    ("image", "says"),
+    [
+        ("moby/buildkit:v0.34.2", True),
+        ("mirror.example.org:5000/moby/buildkit:v0.34.2-rootless", True),
+        ("r.example.org/ci/buildkit:v0.34.2", False),
+        ("r.example.org/notmoby/buildkit:v0.34.2", False),
+    ],
+)
+def test_only_the_tags_of_buildkits_own_images_are_taken_for_its_version(image, says):
+    node = NODE._replace(driver_opts={**NODE.driver_opts, "image": image})
+    found = drift(node, CONFIG, now(version="v0.33.0"))
+    assert found == (["version: runs BuildKit v0.33.0, declared v0.34.2"] if says else [])
+
+
 def test_a_switched_off_gc_that_is_in_force_is_drift():
     off = {"worker": {"oci": {"gc": False}}}
     assert drift(NODE, off, now(config=off)) == ["gc policy: 2 rules in force, declared off"]
