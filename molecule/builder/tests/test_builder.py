@@ -172,28 +172,91 @@ def test_the_cache_is_emptied_where_that_is_wished(builders):
     assert not cached(builders.build())
 
 
+# What somebody else does to a container. {version} is what its BuildKit says of itself, {other} what another one says.
+RESTART = (
+    "docker restart buildx_buildkit_t0; until docker exec buildx_buildkit_t0 buildctl debug workers; do sleep 0.1; done"
+)
 DRIFTS = {
     "memory": "docker update --memory 2g --memory-swap 4g buildx_buildkit_t0",
     "restart-policy": "docker update --restart no buildx_buildkit_t0",
-    "config in the container": "docker exec buildx_buildkit_t0 sh -c 'echo debug=false >>/etc/buildkit/buildkitd.toml'",
-    "image": "docker tag moby/buildkit:buildx-stable-1 moby/buildkit:kept; docker tag moby/buildkit:next moby/buildkit:t",
+    "config in the container": "docker exec buildx_buildkit_t0 sed -i s/20GB/1GB/ /etc/buildkit/buildkitd.toml",
+    # The file is as declared again, and only the daemon still goes by the other one.
+    "gc policy": (
+        "docker exec buildx_buildkit_t0 sed -i.kept s/20GB/1GB/ /etc/buildkit/buildkitd.toml;"
+        f"{RESTART}; docker exec buildx_buildkit_t0 mv /etc/buildkit/buildkitd.toml.kept /etc/buildkit/buildkitd.toml"
+    ),
+    "image": "docker tag moby/buildkit:next moby/buildkit:{version}",
+    # The image is the declared one, and only the program in the container is another.
+    "version": (
+        "docker cp buildx_buildkit_t0:/usr/bin/buildkitd /root/buildkitd; sed -i s/{version}/{other}/g /root/buildkitd;"
+        f"docker cp /root/buildkitd buildx_buildkit_t0:/usr/bin/buildkitd; {RESTART}"
+    ),
 }
+CAPPED = {"worker": {"oci": {"gcpolicy": [{"all": True, "maxUsedSpace": "20GB"}]}}}
+
+
+@pytest.fixture
+def version(host):
+    """Return what the BuildKit of the images says that it is, and a tag for it."""
+    version = host.check_output("docker run --rm moby/buildkit:buildx-stable-1 --version").split()[2]
+    host.check_output(f"docker tag moby/buildkit:buildx-stable-1 moby/buildkit:{version}")
+    return version
+
+
+def caps(host):
+    """Return the caps of the cache that the daemon itself says are in force."""
+    told = host.check_output("docker exec buildx_buildkit_t0 buildctl debug workers --format '{{json .}}'")
+    return [rule["maxUsedSpace"] for rule in json.loads(told)[0]["gcPolicy"]]
 
 
 @pytest.mark.parametrize("drift", DRIFTS)
-def test_what_drifted_is_named_and_mended(builders, drift):
+def test_what_drifted_is_named_foretold_and_mended(builders, version, drift):
     host = builders.host
-    host.check_output("docker tag moby/buildkit:buildx-stable-1 moby/buildkit:t")
-    wish = {"nodes": [{"driver_opts": {"image": "moby/buildkit:t"}}], "buildkitd_config": {"debug": True}}
+    wish = {"nodes": [{"driver_opts": {"image": f"moby/buildkit:{version}"}}], "buildkitd_config": CAPPED}
     builders.declare(**wish)
-    host.check_output(DRIFTS[drift])
+    builders.build()
+    host.check_output(DRIFTS[drift].format(version=version, other=f"v9{version[2:]}"))
     refused = builders.declare(recreate="never", **wish)
     assert refused["failed"]
     assert drift in refused["msg"]
     problems = builders.info(names=["t"])["builders"][0]["nodes"][0]["problems"]
-    assert any(problem.startswith(drift) for problem in problems)
+    assert [problem.split(":")[0] for problem in problems] == [drift]
+    before = builders.container()
+    predicted = builders.declare(check=True, **wish)
+    assert builders.container() == before
     done = builders.declare(**wish)
-    assert all(text.startswith(f"t0: {drift}") for text in done["drift"])
+    for key in ("changed", "steps", "diff", "drift"):
+        assert done[key] == predicted[key]
+    assert done["drift"] == [f"t0: {problem}" for problem in problems]
+    assert builders.container() != before
+    assert done["builder"]["nodes"][0]["buildkit_version"] == version
+    assert caps(host) == [20 * 2**30]
+    assert cached(builders.build())
+    assert builders.declare(**wish)["changed"] is False
+
+
+def test_a_builder_that_somebody_made_again_with_buildx_is_foretold_and_mended(builders):
+    wish = {"buildkitd_config": CAPPED}
+    builders.declare(**wish)
+    builders.build()
+    builders.host.check_output("docker buildx rm --keep-state t")
+    builders.host.check_output("docker buildx create --name t --driver-opt image=moby/buildkit:next --bootstrap")
+    assert caps(builders.host) != [20 * 2**30]
+    predicted = builders.declare(check=True, **wish)
+    done = builders.declare(**wish)
+    for key in ("changed", "steps", "diff", "drift"):
+        assert done[key] == predicted[key]
+    named = {text.split(": ")[1] for text in done["drift"]}
+    assert named == {"image", "command", "config in the container", "gc policy"}
+    assert caps(builders.host) == [20 * 2**30]
+    assert cached(builders.build())
+    assert builders.declare(**wish)["changed"] is False
+
+
+def test_an_image_whose_tag_is_no_version_of_buildkit_is_no_drift(builders):
+    builders.host.check_output("docker tag moby/buildkit:next registry:5000/ci/buildkit:v1.2.3")
+    wish = {"nodes": [{"driver_opts": {"image": "registry:5000/ci/buildkit:v1.2.3"}}]}
+    assert "failed" not in builders.declare(**wish)
     assert builders.declare(**wish)["changed"] is False
 
 
@@ -326,3 +389,34 @@ def test_absent_removes_container_and_cache(builders):
     done = builders.declare(state="absent")
     assert done["steps"] == ["remove the builder t", "remove buildx_buildkit_t0 and its cache"]
     assert "buildkit_t0" not in builders.host.check_output("docker ps -a; docker volume ls")
+
+
+def test_the_role_buildkitd_takes_the_programs_of_an_image_and_they_run_as_a_service(host, play, tmp_path):
+    # A builder's host has what this needs of its engine: an image of BuildKit.
+    wish = {
+        "buildkitd_source": "image", "buildkitd_image": "moby/buildkit:next", "buildkitd_packages": ["runc"],
+        "buildkitd_min_free_gib": 1, "buildkitd_instances": [{"name": "taken"}],
+    }  # fmt: skip
+    playbook = tmp_path / "play.yml"
+    role = {"role": "multiarch.drone.buildkitd", **wish}
+    playbook.write_text(json.dumps([{"hosts": "all", "gather_facts": False, "roles": [role]}]))
+    name = host.backend.get_hostname()
+    try:
+        assert play(playbook)[name]["failures"] == 0
+        process = host.check_output("systemctl show --property MainPID --value buildkitd@taken")
+        programs = os.path.dirname(host.check_output(f"readlink /proc/{process}/exe"))
+        assert programs.startswith("/usr/local/lib/multiarch-buildkitd/")
+        host.check_output(
+            f"mkdir -p /root/taken && cp {programs}/buildctl /root/taken"
+            ' && printf \'FROM scratch\nCOPY buildctl /\nRUN ["/buildctl", "--version"]\n\' >/root/taken/Dockerfile'
+        )
+        built = host.check_output(
+            f"{programs}/buildctl --addr unix:///run/buildkit/taken/buildkitd.sock build --frontend dockerfile.v0"
+            " --no-cache --local context=/root/taken --local dockerfile=/root/taken --progress plain 2>&1"
+        )
+        assert " buildctl github.com/moby/buildkit" in built
+    finally:
+        assert (
+            play(playbook, "-e", '{"buildkitd_state": "absent", "buildkitd_keep_cache": false}')[name]["failures"] == 0
+        )
+    assert not host.file(programs).exists
