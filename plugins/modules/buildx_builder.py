@@ -63,7 +63,12 @@ options:
             V(docker-container://), V(kube-pod://)).
         type: str
       platforms:
-        description: The platforms that builds on this node are for; when empty, those that BuildKit finds.
+        description:
+          - The platforms that builds on this node are for. When empty, which is for a builder of one node alone, those that BuildKit
+            finds.
+          - Of several nodes nothing is found out, since BuildKit tells native platforms and emulated ones in one list. What each
+            CPU runs itself is C(native) of M(multiarch.drone.buildkitd_instances) on its host, which is what the playbook
+            C(multiarch.drone.buildkitd_builder) declares.
         type: list
         elements: str
         default: []
