@@ -280,9 +280,8 @@ def _fields(text: str) -> dict[str, str]:
 
 def _place(output: str) -> str:
     """Return where on this host an output is written; "" for an image, and for what goes to the standard output."""
-    place = (
-        _fields(output).get("dest", "") if "=" in output else output.strip()
-    )  # a directory alone is short for type=local
+    # A directory alone is short for type=local.
+    place = _fields(output).get("dest", "") if "=" in output else output.strip()
     return "" if place == "-" else place
 
 
