@@ -37,6 +37,7 @@ if [ -n "$qemu" ]; then over /usr "$qemu/usr" /usr; else over /usr /usr; fi
 over /etc /etc
 mount -t tmpfs tmpfs /var/lib
 mount -t tmpfs tmpfs /run
+mkdir -p /etc/binfmt.d  # systemd's, which a minimal machine lacks
 rm -f /etc/binfmt.d/*
 mount -t tmpfs tmpfs /proc/sys/fs/binfmt_misc  # the machine may have its own there, which nobody here may unmount
 [ "$3" = unmounted ] || mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc
