@@ -42,8 +42,9 @@ def home(tmp_path, monkeypatch):
 
 # What AnsiballZ does with a module: its arguments are given, and its main is called.
 START = """
-import json, sys
+import json, signal, sys
 from ansible.module_utils import basic
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # tests that nohup has started would ignore it
 name, basic._ANSIBLE_ARGS = sys.argv[1], sys.stdin.buffer.read()
 basic._ANSIBLE_PROFILE = "legacy"
 module = "ansible_collections.multiarch.drone.plugins.modules." + name
