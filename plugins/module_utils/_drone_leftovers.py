@@ -29,7 +29,7 @@ import socket
 import sys
 import time
 from dataclasses import dataclass
-from typing import Any, Iterable
+from typing import Any, Iterable, Mapping
 from urllib.parse import quote
 
 SOCKET = "/var/run/docker.sock"
@@ -137,8 +137,7 @@ def find(engine: Engine, container: str, *, builders: bool = True, sizes: bool =
 
 def started(engine: Engine, container: str) -> float:
     """Return since when the runner runs; 0 where it does not."""
-    state = (engine.get(f"/containers/{quote(container)}/json") or {}).get("State") or {}
-    return seconds(state.get("StartedAt", "")) if state.get("Running") else 0.0
+    return _began(engine.get(f"/containers/{quote(container)}/json") or {})
 
 
 def pick(left: Iterable[Thing], now: float, age: float, size: int) -> list[Thing]:
@@ -164,7 +163,7 @@ def superseded(engine: Engine, container: str, image: str, age: float) -> list[T
     # While the old runner drains, and until the new one has proved itself, both images may be needed.
     if not declared or not runner or runner["Image"] != declared["Id"]:
         return []
-    began = started(engine, container)
+    began = _began(runner)
     if not began or time.time() - began < age:
         return []
     rows = engine.get("/images/json") or []
@@ -242,6 +241,11 @@ def _is_over(thing: Thing, began: float, now: float, stranger: bool) -> bool:
         return True
     # A second runner beside ours: whose a young thing is nobody can say.
     return not stranger and (not began or _before(thing.created, began))
+
+
+def _began(row: Mapping[str, Any]) -> float:
+    state = row.get("State") or {}
+    return seconds(state.get("StartedAt", "")) if state.get("Running") else 0.0
 
 
 def _youngest(things: Iterable[Thing]) -> float:
