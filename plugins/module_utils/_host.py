@@ -33,6 +33,7 @@ DISTRIBUTIONS = {("debian", "12"), ("debian", "13"), ("ubuntu", "22.04"), ("ubun
 ENGINE_WITH_BOUNDED_PRIVILEGES = (23, 0)
 # The engines that distributions bring, as far as they cannot do something that we ask for.
 OLD_ENGINES = {("debian", "12"): "20.10"}
+WITHOUT_BUILDX = {("debian", "12")}
 
 
 @dataclass(frozen=True)
@@ -109,14 +110,19 @@ def missing_capabilities(status: str, last: str) -> tuple[str, ...]:
 
 def installed(status: str, names: Iterable[str]) -> dict[str, str]:
     """Return the versions of Debian packages in a text of dpkg's status file, "" for what is not installed."""
+    # Looked for, not parsed: the file has megabytes.
+    status = f"\n{status}\n\n"
     versions = {}
     for name in names:
         versions[name] = ""
+        start = status.find(f"\nPackage: {name}\n")
         # One package has several entries where several architectures of it are installed.
-        for match in re.finditer(rf"^Package: {re.escape(name)}\n(?:.+\n)*", status, re.MULTILINE):
-            entry = match.group(0)
+        while start >= 0:
+            end = status.index("\n\n", start)
+            entry = status[start : end + 1]
             if "\nStatus: install ok installed\n" in entry or "\nStatus: hold ok installed\n" in entry:
                 versions[name] = (re.findall(r"^Version: (.+)$", entry, re.MULTILINE) or [""])[0]
+            start = status.find(f"\nPackage: {name}\n", end)
     return versions
 
 
@@ -150,6 +156,19 @@ def problems(host: Host, *, min_free_gib: float, engine_source: str) -> dict[str
         found["disk"] = Problem(
             f"{host.disk_free / 2**30:.1f} GiB are free at {host.disk_path}, less than {min_free_gib:g}",
             "free some space, mount a bigger disk there, or lower the limit",
+        )
+    if engine_source == "distribution" and host.release in WITHOUT_BUILDX:
+        found["buildx"] = Problem(
+            f"{host.distribution['name']} has no package of buildx",
+            "take Docker's own packages (docker_engine_source=docker), bring the plugin (docker_engine_buildx=url or path), or do "
+            "without (docker_engine_buildx=none)",
+        )
+    if engine_source == "distribution" and host.release in OLD_ENGINES:
+        found["containerd_store"] = Problem(
+            f"{host.distribution['name']} brings Docker {OLD_ENGINES[host.release]}, which has no containerd image store and so "
+            "cannot build for several platforms by itself",
+            "take Docker's own packages (docker_engine_source=docker), or leave the store to the engine "
+            "(docker_engine_containerd_store=auto) and give builder_builders one with the driver docker-container or remote",
         )
     privileged = _privileged(host, engine_source)
     if privileged:

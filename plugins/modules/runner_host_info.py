@@ -27,9 +27,12 @@ options:
       - V(disk) has O(min_free_gib) free at O(disk_path).
       - V(privileged) is that the engine can start privileged containers, as the builder driver C(docker-container) needs.
         Capabilities missing from the bounding set of process 1 make it impossible for Docker before 23.0.
+      - V(buildx) is that the packages of O(engine_source) have buildx among them.
+      - V(containerd_store) is that their engine has the containerd image store, which the builder driver C(docker) needs to build
+        for several platforms.
     type: list
     elements: str
-    choices: [distribution, rights, systemd, kernel, disk, privileged]
+    choices: [distribution, rights, systemd, kernel, disk, privileged, buildx, containerd_store]
     default: []
   packages:
     description: Debian packages whose installed versions are returned.
@@ -138,7 +141,7 @@ from ..module_utils import _host
 from ..module_utils._problem import Problem
 from ..module_utils._serve import serve
 
-CHECKS = ["distribution", "rights", "systemd", "kernel", "disk", "privileged"]
+CHECKS = ["distribution", "rights", "systemd", "kernel", "disk", "privileged", "buildx", "containerd_store"]
 
 
 def work(module: AnsibleModule) -> dict:

@@ -18,7 +18,7 @@ short_description: Count module runs
 description: Counts the module runs of each host.
 """
 
-# Actions that the controller does alone: no module travels to the host.
+# Actions that the controller does alone: no host is asked.
 CONTROLLERS_OWN = {
     "add_host",
     "assert",
@@ -31,6 +31,7 @@ CONTROLLERS_OWN = {
     "include_tasks",
     "include_vars",
     "meta",
+    "preflight",
     "set_fact",
     "validate_argument_spec",
 }

@@ -44,6 +44,11 @@ Status: install ok installed
 Version: 1
 
 Package: libc6
+Status: deinstall ok config-files
+Architecture: amd64
+Version: 2.40
+
+Package: libc6
 Status: install ok installed
 Architecture: i386
 Version: 2.41
@@ -101,6 +106,14 @@ def test_privileged_containers_need_the_capability_or_an_engine_that_does_withou
     )
     assert ("privileged" in problems(host, source)) is impossible
     assert "privileged" not in problems(replace(host, missing_capabilities=()), source)
+
+
+@pytest.mark.parametrize("check", ["buildx", "containerd_store"])
+def test_what_the_distribution_does_not_bring_comes_with_docker_s_own_packages(check):
+    bookworm = replace(GOOD, distribution=BOOKWORM)
+    assert "take Docker's own packages" in problems(bookworm)[check]
+    assert check not in problems(bookworm, "docker")
+    assert check not in problems(GOOD)
 
 
 def test_missing_capabilities_are_read_from_the_bounding_set_of_process_1() -> None:

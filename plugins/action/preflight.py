@@ -1,0 +1,57 @@
+# SPDX-FileCopyrightText: The multiarch.drone authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""A host's variables as several roles would take them, judged in one task that asks no host.
+
+Ansible would take a task for each role. And it loads this file in its main process, so that no worker has to read the
+specifications, or compile what knows runners, once more.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.module_utils.common.yaml import yaml_load
+from ansible.plugins.action import ActionBase
+
+from ..module_utils._preflight import wrong
+
+SPECIFICATIONS = {
+    path.parents[1].name: yaml_load(path.read_text(encoding="utf-8"))["argument_specs"]["main"]["options"]
+    for path in Path(__file__).parents[2].glob("roles/*/meta/argument_specs.yml")
+}
+
+
+class ActionModule(ActionBase):
+    """What Ansible loads."""
+
+    TRANSFERS_FILES = False
+    _requires_connection = False
+
+    def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
+        """Fail, and say why, where the roles would refuse the variables of this host."""
+        result = super().run(tmp, task_vars)
+        choices = {"roles": {"type": "list", "elements": "str", "required": True, "choices": sorted(SPECIFICATIONS)}}
+        roles = self.validate_argument_spec(choices)[1]["roles"]
+        declared = {name: option for role in roles for name, option in SPECIFICATIONS[role].items()}
+        values = self._templar.template({name: task_vars[name] for name in declared if name in task_vars})
+        # A default that is a template: here the role's own defaults need not be known.
+        if "drone_runner" in roles:
+            values.setdefault("drone_runner_name", task_vars["inventory_hostname"])
+        read = ArgumentSpecValidator(declared).validate(values, validate_role_argument_spec=True)
+        problems = read.error_messages or wrong(roles, read.validated_parameters, self._names(roles, task_vars))
+        if problems:
+            raise AnsibleActionFail("wrong variables: " + "; ".join(problems).rstrip(".") + ". Nothing was changed.")
+        return {**result, "changed": False}
+
+    def _names(self, roles: list[str], task_vars: Any) -> dict[str, str]:
+        """Return the names of the fleet's runners by host, "" for the host's own."""
+        hosts = (
+            {*task_vars["ansible_play_hosts_all"], *task_vars["groups"].get("runners", [])}
+            if "drone_runner" in roles
+            else ()
+        )
+        return {host: task_vars["hostvars"][host].get("drone_runner_name", "") for host in hosts}
