@@ -5,11 +5,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
-import signal
 import tempfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Mapping
@@ -23,7 +21,7 @@ from ._problem import Problem
 from ._registry import Absent, Access, Denied, Image, missing, read_all
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from ._inputs import Inputs
     from ._manifest import Document
@@ -113,7 +111,7 @@ def unpushed(build: Build, docker: Docker, *, check_mode: bool) -> dict[str, Any
 
 def run(build: Build, docker: Docker, input_digest: str) -> Built:
     """Build, and return its log and metadata; raise a Problem with the log where the build fails."""
-    with _ended_by_signals(), tempfile.TemporaryDirectory(prefix="multiarch-") as directory:
+    with tempfile.TemporaryDirectory(prefix="multiarch-") as directory:
         metadata_file = os.path.join(directory, "metadata.json")
         environment = {
             # Whether there are attestations is said by the options, or the input digest would not know of them.
@@ -132,27 +130,6 @@ def run(build: Build, docker: Docker, input_digest: str) -> Built:
         except FileNotFoundError:  # `--call check` writes none
             metadata = {}
     return Built(log, metadata)
-
-
-@contextlib.contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """Let what ends this process, such as a connection that breaks, end its build as well.
-
-    The CLI has a session of its own: it would go on, with the secrets in its environment, until it next prints a line.
-    """
-
-    def end(number: int, _frame: object) -> None:
-        raise Problem(f"{signal.Signals(number).name} ended the build", "run the task again")
-
-    # A signal that is ignored, as by nohup, stays so.
-    numbers = [number for number in (signal.SIGHUP, signal.SIGTERM) if signal.getsignal(number) == signal.SIG_DFL]
-    for number in numbers:
-        signal.signal(number, end)
-    try:
-        yield
-    finally:
-        for number in numbers:
-            signal.signal(number, signal.SIG_DFL)
 
 
 def runnable(image: Image | None) -> dict[str, str]:

@@ -71,19 +71,30 @@ def _take_each(
     from concurrent.futures import ThreadPoolExecutor  # a converged run, which is most of them, needs no threads
 
     lost: list[Problem] = []  # in a row: one alone may be one item's bad luck
+    ended: list[Problem] = []
+    taken: dict[str, tuple[Sequence[Step], Problem | None]] = {}
 
-    def take_one(name: str) -> tuple[Sequence[Step], Problem | None]:
-        if len(lost) >= GIVE_UP_AFTER:
-            return (), Problem("not tried", str(lost[0].__cause__))
-        kept, problem = take(plans[name])
+    def take_one(name: str) -> None:
+        if name in taken:
+            return
+        if ended or len(lost) >= GIVE_UP_AFTER:
+            taken[name] = (), Problem("not tried", str(ended[0] if ended else lost[0].__cause__))
+            return
+        taken[name] = take(plans[name])
+        problem = taken[name][1]
         if problem and isinstance(problem.__cause__, give_up_on):
             lost.append(problem)
         else:
             lost.clear()
-        return kept, problem
 
     with ThreadPoolExecutor(max(1, min(at_a_time, len(plans)))) as pool:
-        outcomes = dict(zip(plans, pool.map(take_one, plans)))
+        while len(taken) < len(plans):
+            try:
+                for future in [pool.submit(take_one, name) for name in plans]:
+                    future.result()
+            except Problem as signal:  # what is at work goes on to its end, so that all that was changed is told
+                ended.append(signal)
+    outcomes = {name: taken[name] for name in plans}
     kept = {name: steps for name, (steps, _unused) in outcomes.items()}
     return kept, {name: problem for name, (_unused, problem) in outcomes.items() if problem}
 

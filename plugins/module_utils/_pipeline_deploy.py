@@ -255,6 +255,8 @@ def _to_repositories(module: AnsibleModule, server: Server | None) -> dict[str, 
     try:
         facts = carry_out_each(plans, check_mode=module.check_mode, at_a_time=at_a_time, give_up_on=(Unreachable,))
     except Problem as problem:
+        if "results" not in problem.facts:
+            raise
         facts = dict(problem.facts)
     finally:
         for target in targets:

@@ -281,7 +281,7 @@ def test_a_module_that_is_ended_while_buildkit_builds_leaves_the_old_image_and_n
         said = process.stdout.read() if number != signal.SIGKILL else ""
     wait_until(lambda: not processes("environ", secret) and not processes("cmdline", f"/run/secrets/{name}"))
     if said:
-        assert f"{number.name} ended the build; run the task again" in json.loads(said)["msg"]
+        assert f"{number.name} ended the task; run it again" in json.loads(said)["msg"]
     # SIGKILL leaves an empty directory.
     assert [path for path in temporary.rglob("*") if number != signal.SIGKILL or path.is_file()] == []
     predicted = build(platforms=ONE, secrets=[{"id": name, "value": "true"}], check=True)
