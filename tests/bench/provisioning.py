@@ -115,7 +115,8 @@ def compare(what: str, most: int, ours: list[str], limit: list[str], inventory: 
     """Time a play and one of as many pings on the same hosts, in turn, since the machine's speed drifts; say whether a limit was passed."""
     runs, pings = folder / "runs.json", folder / "pings.yml"
     play(*ours, inventory=inventory, runs=runs)
-    made = json.loads(runs.read_text())
+    counted = json.loads(runs.read_text())
+    made, raw = counted["runs"], max(counted["raw"].values())
     on_controller = made.pop("localhost", 0)
     a_host = max(made.values())
     tasks = [{"ansible.builtin.ping": {}}]
@@ -129,7 +130,8 @@ def compare(what: str, most: int, ours: list[str], limit: list[str], inventory: 
         times.append((took, play(str(pings), *limit, inventory=inventory, runs=runs)))
     ratio = statistics.median(one / other for one, other in times)
     print(
-        f"{what}: {a_host + on_controller} module runs ({a_host} a host, {on_controller} on the controller; at most {most}), "
+        f"{what}: {a_host + on_controller} module runs ({a_host} a host, {raw} of them raw, {on_controller} on the controller; "
+        f"at most {most}), "
         f"{statistics.median(one for one, _other in times):.1f} s, {ratio:.2f} x as many pings (at most 1.5)",
         flush=True,
     )

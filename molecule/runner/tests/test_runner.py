@@ -12,6 +12,7 @@ import subprocess
 import time
 import types
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -219,6 +220,20 @@ def test_a_build_that_takes_too_long_is_not_lost_either(server, role, host):
     # It starts again by itself, as it was, and takes builds.
     server.until(server.start(1), "success")
     assert f"{RUNNER}:1.8.4" in host.check_output("docker ps --filter name=^drone-runner$ --format '{{.Image}}'")
+
+
+def test_a_connection_that_breaks_while_the_runner_drains_loses_neither_the_build_nor_the_runner(server, role, host):
+    number = server.start(10)
+    with ThreadPoolExecutor() as pool:
+        message = pool.submit(role, drone_runner_capacity=7)
+        host.check_output("until systemctl is-active drone-runner | grep -q deactivating; do sleep 0.1; done")
+        host.check_output("pkill -HUP -f '^/usr/bin/python3[.0-9]*$'")
+    assert "SIGHUP ended the task; run it again" in message.result()
+    assert server.status(number) == "running"
+    server.until(number, "success")
+    # It starts again by itself, as it was, and takes builds.
+    server.until(server.start(1), "success")
+    assert "DRONE_RUNNER_CAPACITY=2" in host.file("/etc/drone-runner/environment").content_string
 
 
 def test_a_build_can_be_cancelled_instead(server, role):
