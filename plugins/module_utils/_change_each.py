@@ -68,7 +68,7 @@ def _take_each(
     plans: Mapping[str, Plan], at_a_time: int, give_up_on: tuple[type[Exception], ...]
 ) -> tuple[dict[str, Sequence[Step]], dict[str, Exception]]:
     """Take several plans, a few at a time; return the steps of each that hold now, and the failures by name."""
-    from concurrent.futures import ThreadPoolExecutor  # a converged run, which is most of them, needs no threads
+    from concurrent.futures import ThreadPoolExecutor, wait  # a converged run, which is most of them, needs no threads
 
     lost: list[Problem] = []  # in a row: one alone may be one item's bad luck
     ended: list[Problem] = []
@@ -90,7 +90,11 @@ def _take_each(
     with ThreadPoolExecutor(max(1, min(at_a_time, len(plans)))) as pool:
         while len(taken) < len(plans):
             try:
-                for future in [pool.submit(take_one, name) for name in plans]:
+                begun = [pool.submit(take_one, name) for name in plans]
+                # Not for ever: where the kernel tells another thread of a signal, one that waits does not hear of it.
+                while wait(begun, timeout=0.5).not_done:
+                    pass
+                for future in begun:
                     future.result()
             except Problem as signal:  # what is at work goes on to its end, so that all that was changed is told
                 ended.append(signal)

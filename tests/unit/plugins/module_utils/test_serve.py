@@ -76,7 +76,7 @@ def test_of_many_items_the_one_at_work_is_done_the_rest_is_left_and_all_of_it_is
         def apply():
             if name == "b":
                 os.kill(os.getpid(), signal.SIGTERM)
-                time.sleep(0.2)  # the main thread hears of it
+                time.sleep(1)  # the main thread hears of it
             done.append(name)
 
         return Plan({"there": False}, {"there": True}, [Step("make it", apply)])
