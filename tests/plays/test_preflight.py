@@ -48,6 +48,8 @@ def test_what_can_be_had_goes_on_to_the_hosts(provision, variables):
         ({"docker_engine_containerd_store": "false"}, "every builder of this host uses the driver docker"),
         ({**RUNNER, "drone_runner_capacity": "many"}, "drone_runner_capacity"),
         ({**RUNNER, "drone_runner_capacity": 0}, "at least one build"),
+        ({**RUNNER, "drone_runner_secrets": "hunter2:x"}, "drone_runner_secrets"),
+        ({**RUNNER, "drone_runner_secrets": {"password": "hunter2:x"}}, "secrets"),
         ({**RUNNER, "drone_runner_url": "drone.example.com"}, "drone.example.com"),
         ({**RUNNER, "drone_runner_name": "same"}, "the hosts runner-1, runner-2 have one drone_runner_name, same"),
         ({"drone_runner_url": "https://drone.example.com"}, "rpc_secret"),
