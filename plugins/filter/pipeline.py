@@ -13,10 +13,10 @@ from ansible.errors import AnsibleFilterError
 def pipeline(description: Any, allow_plaintext: bool = False) -> str:
     """Return the YAML of one pipeline, or of several in a list."""
     # Here, since for any filter of a collection Ansible loads all of them, in each process anew.
-    from ansible_collections.multiarch.drone.plugins.module_utils._pipeline import Pipeline
-    from ansible_collections.multiarch.drone.plugins.module_utils._pipeline_strategies import documents
-    from ansible_collections.multiarch.drone.plugins.module_utils._problem import Problem
-    from ansible_collections.multiarch.drone.plugins.module_utils._yaml_dump import dump_all, plain
+    from ..module_utils._pipeline.pipeline import Pipeline
+    from ..module_utils._pipeline.strategies import documents
+    from ..module_utils._pipeline.yaml_dump import dump_all, plain
+    from ..module_utils._problem import Problem
 
     several = [description] if isinstance(description, Mapping) else description
     if not isinstance(several, (list, tuple)):

@@ -9,9 +9,9 @@ from typing import Any, Mapping
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
-from ._drone_runner import ARGUMENTS, Tools, declare
 from ._platform import Platform
 from ._problem import Problem
+from ._runner.wish import ARGUMENTS, Tools, declare
 
 
 def wrong(roles: list[str], values: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:

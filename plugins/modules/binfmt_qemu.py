@@ -198,7 +198,7 @@ steps:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils._binfmt_qemu import declare
+from ..module_utils._binfmt.declare import declare
 from ..module_utils._serve import serve
 
 

@@ -110,7 +110,7 @@ platforms:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils._binfmt_qemu import describe
+from ..module_utils._binfmt.declare import describe
 from ..module_utils._serve import serve
 
 

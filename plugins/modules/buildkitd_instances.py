@@ -219,7 +219,7 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import _buildkitd, _buildkitd_host
+from ..module_utils._buildkitd import plan, wish
 from ..module_utils._change_each import carry_out_each
 from ..module_utils._platform import by_machine
 from ..module_utils._serve import serve
@@ -228,28 +228,24 @@ from ..module_utils._serve import serve
 def work(module: AnsibleModule) -> dict:
     wanted = module.params
     present = wanted["state"] == "present"
-    tools = _buildkitd_host.programs(
-        wanted["programs"], may_lack=module.check_mode or not (present and wanted["instances"])
-    )
-    instances = (
-        [{**instance, "gid": _buildkitd_host.group_id(instance)} for instance in wanted["instances"]] if present else []
-    )
-    daemons = {daemon.name: daemon for daemon in _buildkitd.declare(instances, tools, may_lack=module.check_mode)}
+    tools = plan.programs(wanted["programs"], may_lack=module.check_mode or not (present and wanted["instances"]))
+    instances = [{**instance, "gid": plan.group_id(instance)} for instance in wanted["instances"]] if present else []
+    daemons = {daemon.name: daemon for daemon in wish.declare(instances, tools, may_lack=module.check_mode)}
     gone = [] if present else [instance["name"] for instance in wanted["instances"]]
     if wanted["exclusive"]:
-        gone += [name for name in _buildkitd_host.declared_before() if name not in (*daemons, *gone)]
+        gone += [name for name in plan.declared_before() if name not in (*daemons, *gone)]
     keep = wanted["keep_cache"]
-    found = {name: _buildkitd_host.read(daemon, tools) for name, daemon in daemons.items()}
-    plans = {name: _buildkitd_host.plan(daemon, found[name], tools) for name, daemon in daemons.items()}
-    plans.update({name: _buildkitd_host.plan_absent(name, keep_cache=keep) for name in gone})
-    old = _buildkitd_host.old_programs(wanted["versions"], tools, [*daemons, *gone]) if wanted["versions"] else []
+    found = {name: plan.read(daemon, tools) for name, daemon in daemons.items()}
+    plans = {name: plan.plan(daemon, found[name], tools) for name, daemon in daemons.items()}
+    plans.update({name: plan.plan_absent(name, keep_cache=keep) for name in gone})
+    old = plan.old_programs(wanted["versions"], tools, [*daemons, *gone]) if wanted["versions"] else []
     if old:
-        plans["old programs"] = _buildkitd_host.plan_old_programs(old)
+        plans["old programs"] = plan.plan_old_programs(old)
 
     def reread() -> dict:
-        found.update({name: _buildkitd_host.read(daemon, tools) for name, daemon in daemons.items()})
-        shapes = {name: _buildkitd_host.shape(daemon, found[name]) for name, daemon in daemons.items()}
-        shapes.update({name: _buildkitd_host.shape_absent(name, keep_cache=keep) for name in gone})
+        found.update({name: plan.read(daemon, tools) for name, daemon in daemons.items()})
+        shapes = {name: plan.shape(daemon, found[name]) for name, daemon in daemons.items()}
+        shapes.update({name: plan.shape_absent(name, keep_cache=keep) for name in gone})
         shapes["old programs"] = {"directories": [path for path in old if os.path.isdir(path)]}
         return shapes
 
@@ -257,7 +253,7 @@ def work(module: AnsibleModule) -> dict:
     return {
         **result,
         "native": [str(by_machine(os.uname().machine))],
-        "daemons": [_buildkitd_host.told(daemon, found[name]) for name, daemon in daemons.items()],
+        "daemons": [plan.told(daemon, found[name]) for name, daemon in daemons.items()],
     }
 
 

@@ -220,8 +220,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils._buildx_declare import declare
-from ..module_utils._docker import DOCKER_CLI_OPTIONS
+from ..module_utils._buildx.declare import declare
+from ..module_utils._docker.cli import DOCKER_CLI_OPTIONS
 from ..module_utils._serve import serve
 
 

@@ -150,8 +150,8 @@ problems:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils._buildx_info import describe
-from ..module_utils._docker import DOCKER_CLI_OPTIONS
+from ..module_utils._buildx.info import describe
+from ..module_utils._docker.cli import DOCKER_CLI_OPTIONS
 from ..module_utils._serve import serve
 
 

@@ -339,9 +339,9 @@ from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils._build import wish
-from ..module_utils._buildx_image import pushed, unpushed
-from ..module_utils._docker import DOCKER_CLI_OPTIONS, Docker
+from ..module_utils._docker.cli import DOCKER_CLI_OPTIONS, Docker
+from ..module_utils._image.build import wish
+from ..module_utils._image.declare import pushed, unpushed
 from ..module_utils._serve import serve
 
 if TYPE_CHECKING:

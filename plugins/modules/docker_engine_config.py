@@ -116,8 +116,8 @@ engine:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import _daemon, _daemon_json
 from ..module_utils._change import carry_out
+from ..module_utils._docker import daemon, daemon_json
 from ..module_utils._problem import Problem
 from ..module_utils._serve import serve
 
@@ -125,30 +125,30 @@ from ..module_utils._serve import serve
 def work(module: AnsibleModule) -> dict:
     wanted = module.params
     # Ansible prints a module's arguments with -vvv.
-    module.no_log_values.update(_daemon_json.secrets(wanted["options"]))
-    world = _daemon.read(wanted["path"])
-    options, store = {}, _daemon.Store(None, "nothing is declared")
+    module.no_log_values.update(daemon_json.secrets(wanted["options"]))
+    world = daemon.read(wanted["path"])
+    options, store = {}, daemon.Store(None, "nothing is declared")
     if not isinstance(wanted["options"].get("features") or {}, dict):
         raise Problem("options: features is no dictionary", "declare it as {name: true}")
     if wanted["state"] == "present":
-        store = _daemon.store(world, wanted["containerd_store"])
+        store = daemon.store(world, wanted["containerd_store"])
         options = dict(wanted["options"])
         if store.value is not None:
-            options["features"] = {**_daemon_json.features(options), _daemon.STORE: store.value}
-    wish = _daemon.compare(world, options)
-    _daemon.validate(world, wish)
-    plan = _daemon.plan(world, wish)
+            options["features"] = {**daemon_json.features(options), daemon.STORE: store.value}
+    wish = daemon.compare(world, options)
+    daemon.validate(world, wish)
+    plan = daemon.plan(world, wish)
     result = carry_out(
         plan,
         check_mode=module.check_mode,
-        reread=lambda: _daemon.shape(_daemon.read(wanted["path"]), world, wish),
+        reread=lambda: daemon.shape(daemon.read(wanted["path"]), world, wish),
     )
     engine = world.engine
     return {
         **result,
         "follow": wish.follow,
-        "config": _daemon_json.without_secrets({}, wish.config)[1],
-        "declared": _daemon_json.without_secrets({}, wish.ours)[1],
+        "config": daemon_json.without_secrets({}, wish.config)[1],
+        "declared": daemon_json.without_secrets({}, wish.ours)[1],
         "containerd_store": {"declared": store.value, "reason": store.reason},
         "engine": {
             "running": world.unit.active,

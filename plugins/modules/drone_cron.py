@@ -124,8 +124,8 @@ unchanged:
 from typing import Any
 
 from ..module_utils._arguments import Module
-from ..module_utils._drone import OPTIONS, Drone
-from ..module_utils._drone_crons import work
+from ..module_utils._drone.client import OPTIONS, Drone
+from ..module_utils._drone.crons import work
 from ..module_utils._serve import serve
 
 

@@ -451,10 +451,10 @@ skipped_checks:
 """
 
 from ..module_utils._arguments import Module
-from ..module_utils._drone import OPTIONS
-from ..module_utils._pipeline_deploy import deploy
-from ..module_utils._pipeline_plugins import credentials_within
-from ..module_utils._pipeline_words import SPEC
+from ..module_utils._drone.client import OPTIONS
+from ..module_utils._pipeline.deploy import deploy
+from ..module_utils._pipeline.plugins import credentials_within
+from ..module_utils._pipeline.spec import SPEC
 from ..module_utils._serve import serve
 
 

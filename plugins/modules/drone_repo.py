@@ -215,16 +215,8 @@ missing:
 from typing import Any
 
 from ..module_utils._arguments import Module
-from ..module_utils._drone import OPTIONS, Drone
-from ..module_utils._drone_repos import (
-    SETTINGS,
-    change,
-    check_slugs,
-    check_version,
-    look_up,
-    plan_for,
-    wishes_of,
-)
+from ..module_utils._drone.client import OPTIONS, Drone
+from ..module_utils._drone.repos import SETTINGS, change, check_slugs, check_version, look_up, plan_for, wishes_of
 from ..module_utils._serve import serve
 
 

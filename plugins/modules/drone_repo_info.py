@@ -125,8 +125,8 @@ complete:
 from typing import Any
 
 from ..module_utils._arguments import Module
-from ..module_utils._drone import OPTIONS, Drone
-from ..module_utils._drone_repos import check_slugs, list_repos, resolve
+from ..module_utils._drone.client import OPTIONS, Drone
+from ..module_utils._drone.repos import check_slugs, list_repos, resolve
 from ..module_utils._serve import serve
 
 

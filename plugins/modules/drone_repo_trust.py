@@ -128,8 +128,8 @@ missing:
 from typing import Any
 
 from ..module_utils._arguments import Module
-from ..module_utils._drone import OPTIONS, Drone
-from ..module_utils._drone_repos import change, check_slugs, look_up, plan_of
+from ..module_utils._drone.client import OPTIONS, Drone
+from ..module_utils._drone.repos import change, check_slugs, look_up, plan_of
 from ..module_utils._problem import Problem
 from ..module_utils._serve import serve
 

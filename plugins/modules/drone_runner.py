@@ -342,14 +342,15 @@ draining:
 
 import os
 
-from ..module_utils import _drone_runner, _drone_runner_host
 from ..module_utils._arguments import Module
 from ..module_utils._change import carry_out
-from ..module_utils._drone_runner import ARGUMENTS
-from ..module_utils._drone_runner_host import Policy
-from ..module_utils._drone_runner_variables import secret_values
 from ..module_utils._platform import by_machine
 from ..module_utils._problem import Problem
+from ..module_utils._runner import plan as _drone_runner_host
+from ..module_utils._runner import wish
+from ..module_utils._runner.plan import Policy
+from ..module_utils._runner.variables import secret_values
+from ..module_utils._runner.wish import ARGUMENTS
 from ..module_utils._serve import serve
 
 
@@ -361,7 +362,7 @@ def work(module: Module) -> dict:
     if wanted["drone_token"]:
         if not wanted["drone_url"]:
             raise Problem("drone_token is of no use without drone_url", "name the server as well")
-        from ..module_utils._drone import Drone
+        from ..module_utils._drone.client import Drone
 
         drone = Drone.of(module)
         drone.need_admin("the server's queue")
@@ -372,13 +373,13 @@ def work(module: Module) -> dict:
     if lacks:
         raise Problem(f"a runner needs {' and '.join(lacks)}", "give them: without them it would crash in a loop")
     mounted = [wanted[option] for option in ("docker_config", "ca_path") if wanted[option]]
-    runner = _drone_runner.declare(wanted, _drone_runner_host.tools(mounted), by_machine(os.uname().machine))
+    runner = wish.declare(wanted, _drone_runner_host.tools(mounted), by_machine(os.uname().machine))
     module.no_log_values.add(runner.secret)
-    bips = _drone_runner.bips(wanted)
+    bips = wish.bips(wanted)
     if bips:
-        from ..module_utils import _drone_runner_bridges
+        from ..module_utils._runner import bridges
 
-        _drone_runner_bridges.check(bips, runner, wanted["registries"])
+        bridges.check(bips, runner, wanted["registries"])
     world = _drone_runner_host.read(runner.image, drone, runner.name)
     if not world.docker and not module.check_mode:
         raise Problem("no Docker engine runs on this host", "start it first: role multiarch.drone.docker_engine")
@@ -424,8 +425,8 @@ def _away(module: Module, policy: Policy) -> dict:
     return {**result, "cancelled": [str(build) for build in world.lost] if absent else []}
 
 
-def _ping(wanted: dict, runner: _drone_runner.Runner) -> str:
-    from ..module_utils._drone_runner_queue import ping
+def _ping(wanted: dict, runner: wish.Runner) -> str:
+    from ..module_utils._runner.queue import ping
 
     return ping(
         wanted["drone_url"],

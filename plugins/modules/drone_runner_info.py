@@ -83,16 +83,16 @@ left:
   sample: ["network drone-Hs2rb2XbCmMlMqcyYLLB of octocat/app1 #6"]
 """
 
-from ..module_utils import _drone_leftovers, _drone_runner, _drone_runner_host
 from ..module_utils._arguments import Module
-from ..module_utils._drone_runner_queue import ping
-from ..module_utils._drone_runner_variables import variables
+from ..module_utils._runner import leftovers, plan, wish
+from ..module_utils._runner.queue import ping
+from ..module_utils._runner.variables import variables
 from ..module_utils._serve import serve
 
 
 def work(module: Module) -> dict:
-    world = _drone_runner_host.read("")
-    file = world.files.get(_drone_runner.ENVIRONMENT)
+    world = plan.read("")
+    file = world.files.get(wish.ENVIRONMENT)
     settings = variables(file.text) if file else {}
     secret = settings.get("DRONE_RPC_SECRET", "")
     module.no_log_values.update(filter(None, [secret]))
@@ -101,11 +101,11 @@ def work(module: Module) -> dict:
         server,
         secret,
         validate_certs="DRONE_RPC_SKIP_VERIFY" not in settings,
-        ca_path=_drone_runner_host.mounted_ca(world),
+        ca_path=plan.mounted_ca(world),
         timeout=module.params["timeout"],
     )
-    left = _drone_leftovers.find(_drone_leftovers.Engine(), _drone_runner.CONTAINER).left if world.docker else ()
-    installed = f"{_drone_runner.UNITS}/{_drone_runner.UNIT}" in world.files
+    left = leftovers.find(leftovers.Engine(), wish.CONTAINER).left if world.docker else ()
+    installed = f"{wish.UNITS}/{wish.UNIT}" in world.files
     return {
         "changed": False,
         "state": world.service.state if installed else "absent",

@@ -163,9 +163,9 @@ msg:
 from typing import Any
 
 from ..module_utils._arguments import Module
-from ..module_utils._drone import OPTIONS, Drone
-from ..module_utils._drone_secrets import work
-from ..module_utils._fingerprints import Fingerprints
+from ..module_utils._drone.client import OPTIONS, Drone
+from ..module_utils._drone.fingerprints import Fingerprints
+from ..module_utils._drone.secrets import work
 from ..module_utils._serve import serve
 
 

@@ -182,10 +182,10 @@ from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import _registry
+from ..module_utils._image import registry
+from ..module_utils._image.reference import Reference
 from ..module_utils._platform import parse_all
 from ..module_utils._problem import Problem
-from ..module_utils._reference import Reference
 from ..module_utils._serve import serve
 
 if TYPE_CHECKING:
@@ -199,16 +199,16 @@ def read(module: AnsibleModule) -> Mapping[str, Any]:
         raise Problem("the list of images is empty", "name at least one, such as debian:trixie-slim")
     references = [Reference.parse(text) for text in texts]
     required = parse_all(params["require"]) if params["require"] else []
-    access = _registry.Access.of(
+    access = registry.Access.of(
         timeout=params["timeout"], insecure_registries=params["insecure_registries"], ca_path=params["ca_path"]
     )
-    answers = _registry.read_all(references, access)
-    images = {text: answer for text, answer in zip(texts, answers) if isinstance(answer, _registry.Image)}
+    answers = registry.read_all(references, access)
+    images = {text: answer for text, answer in zip(texts, answers) if isinstance(answer, registry.Image)}
     facts = [image.facts(text) for text, image in images.items()]
     unread = list(dict.fromkeys(str(answer) for answer in answers if isinstance(answer, Problem)))
     if unread:
         raise Problem("\n".join(unread), images=facts)
-    lacking = {text: _registry.missing(image, required) for text, image in images.items()}
+    lacking = {text: registry.missing(image, required) for text, image in images.items()}
     lacking = {text: platforms for text, platforms in lacking.items() if platforms}
     if lacking:
         what = ". ".join(f"{text} is not built for {', '.join(names)}" for text, names in lacking.items())

@@ -137,7 +137,7 @@ docker:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import _host
+from ..module_utils._docker import host as _host
 from ..module_utils._problem import Problem
 from ..module_utils._serve import serve
 

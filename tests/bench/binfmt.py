@@ -29,7 +29,7 @@ from ansible.module_utils import basic
 started = time.perf_counter()
 from ansible_collections.multiarch.drone.plugins.modules import binfmt_qemu
 imported = time.perf_counter() - started
-from ansible_collections.multiarch.drone.plugins.module_utils._binfmt_qemu import declare
+from ansible_collections.multiarch.drone.plugins.module_utils._binfmt.declare import declare
 options = dict(platforms=sys.argv[1].split(","), state="present", exclusive=False, source="package", path=None, image=None,
                pull="missing", credentials=True, persistent=True)
 seconds = {}

@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "build/collections"))
 
-from ansible_collections.multiarch.drone.plugins.module_utils._context import digest_tree, read_ignore
+from ansible_collections.multiarch.drone.plugins.module_utils._image.context import digest_tree, read_ignore
 
 WANTED = 0.5
 

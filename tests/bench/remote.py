@@ -20,9 +20,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from ansible_collections.multiarch.drone.plugins.module_utils._pipeline import DOCKER_CLI, Pipeline
-from ansible_collections.multiarch.drone.plugins.module_utils._pipeline_strategies import documents
-from ansible_collections.multiarch.drone.plugins.module_utils._yaml_dump import dump_all
+from ansible_collections.multiarch.drone.plugins.module_utils._pipeline.pipeline import DOCKER_CLI, Pipeline
+from ansible_collections.multiarch.drone.plugins.module_utils._pipeline.strategies import documents
+from ansible_collections.multiarch.drone.plugins.module_utils._pipeline.yaml_dump import dump_all
 
 ROOT = Path(__file__).resolve().parents[2]
 MACHINE = ROOT / "roles/lab/files/machine"

@@ -125,7 +125,7 @@ def compilers(directory: Path) -> None:
 @contextmanager
 def emulator():
     """Let the kernel execute the other architecture as long as this lasts, unless it does already, in containers too."""
-    from ansible_collections.multiarch.drone.plugins.module_utils._binfmt_qemu import declare
+    from ansible_collections.multiarch.drone.plugins.module_utils._binfmt.declare import declare
 
     handler = Path("/proc/sys/fs/binfmt_misc", f"qemu-{'aarch64' if OTHER == 'arm64' else 'x86_64'}")
     if handler.exists() and re.search(r"^flags:.*F", handler.read_text(), re.MULTILINE):

@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 
 import pytest
-from ansible_collections.multiarch.drone.plugins.module_utils._buildx_declare import declare
-from ansible_collections.multiarch.drone.plugins.module_utils._buildx_info import describe
+from ansible_collections.multiarch.drone.plugins.module_utils._buildx.declare import declare
+from ansible_collections.multiarch.drone.plugins.module_utils._buildx.info import describe
 
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULTS = {

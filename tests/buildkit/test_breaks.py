@@ -9,7 +9,7 @@ import os
 import subprocess
 
 import pytest
-from ansible_collections.multiarch.drone.plugins.module_utils._buildx import Store
+from ansible_collections.multiarch.drone.plugins.module_utils._buildx.store import Store
 from ansible_collections.multiarch.drone.plugins.module_utils._problem import Problem
 
 

@@ -13,7 +13,7 @@ import subprocess
 import time
 
 import pytest
-from ansible_collections.multiarch.drone.plugins.module_utils import _buildx_reach
+from ansible_collections.multiarch.drone.plugins.module_utils._buildx import reach
 from ansible_collections.multiarch.drone.plugins.module_utils._problem import Problem
 
 SSHD = shutil.which("sshd", path="/usr/sbin:/sbin")
@@ -24,7 +24,7 @@ CONTAINER = "multiarch.drone-test-endpoints"
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch):
     """Do not wait for daemons that nobody will start."""
-    monkeypatch.setattr(_buildx_reach, "PATIENCE", 0)
+    monkeypatch.setattr(reach, "PATIENCE", 0)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import threading
 import time
 
 import pytest
-from ansible_collections.multiarch.drone.plugins.module_utils._buildx_declare import declare
+from ansible_collections.multiarch.drone.plugins.module_utils._buildx.declare import declare
 from ansible_collections.multiarch.drone.plugins.module_utils._problem import Problem
 
 

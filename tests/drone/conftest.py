@@ -17,7 +17,7 @@ import time
 from dataclasses import dataclass
 
 import pytest
-from ansible_collections.multiarch.drone.plugins.module_utils._drone import Drone, Refused, repo_route, route
+from ansible_collections.multiarch.drone.plugins.module_utils._drone.client import Drone, Refused, repo_route, route
 from ansible_collections.multiarch.drone.plugins.module_utils._problem import Problem
 from ansible_collections.multiarch.drone.tests.standins.drone import DroneServer
 from ansible_collections.multiarch.drone.tests.unit.plugins.modules.conftest import run_module  # noqa: F401

@@ -8,8 +8,8 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from ansible_collections.multiarch.drone.plugins.module_utils._drone import repo_route
-from ansible_collections.multiarch.drone.plugins.module_utils._drone_repos import _set
+from ansible_collections.multiarch.drone.plugins.module_utils._drone.client import repo_route
+from ansible_collections.multiarch.drone.plugins.module_utils._drone.repos import _set
 from ansible_collections.multiarch.drone.plugins.modules import (
     drone_cron,
     drone_repo,

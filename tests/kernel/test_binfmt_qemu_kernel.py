@@ -11,7 +11,7 @@ import subprocess
 import sys
 
 import pytest
-from ansible_collections.multiarch.drone.plugins.module_utils._elf import program
+from ansible_collections.multiarch.drone.plugins.module_utils._binfmt.elf import program
 from ansible_collections.multiarch.drone.plugins.module_utils._platform import ARCHITECTURES, by_machine
 
 pytestmark = pytest.mark.kernel

@@ -26,9 +26,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from ansible_collections.multiarch.drone.plugins.module_utils._pipeline import DOCKER_CLI, Pipeline
-from ansible_collections.multiarch.drone.plugins.module_utils._pipeline_strategies import documents
-from ansible_collections.multiarch.drone.plugins.module_utils._yaml_dump import dump_all
+from ansible_collections.multiarch.drone.plugins.module_utils._pipeline.pipeline import DOCKER_CLI, Pipeline
+from ansible_collections.multiarch.drone.plugins.module_utils._pipeline.strategies import documents
+from ansible_collections.multiarch.drone.plugins.module_utils._pipeline.yaml_dump import dump_all
 
 ROOT = Path(__file__).resolve().parents[2]
 PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"

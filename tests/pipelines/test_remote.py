@@ -14,7 +14,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from ansible_collections.multiarch.drone.plugins.module_utils._pipeline_strategies import AUTO_TAG
+from ansible_collections.multiarch.drone.plugins.module_utils._pipeline.strategies import AUTO_TAG
 
 
 def name_of(build):

@@ -15,6 +15,7 @@ def test_the_map_of_the_code_names_every_file_once_and_no_other():
     rows = [
         line.split("|")[1] for line in (ROOT / "CONTRIBUTING.md").read_text().splitlines() if line.startswith("| `_")
     ]
-    named = [name for row in rows for name in re.findall(r"`(\w+\.py)`", row)]
-    there = [path.name for path in (ROOT / "plugins/module_utils").glob("_*.py") if path.name != "__init__.py"]
+    named = [name for row in rows for name in re.findall(r"`([\w/]+\.py)`", row)]
+    utils = ROOT / "plugins/module_utils"
+    there = [path.relative_to(utils).as_posix() for path in utils.rglob("*.py")]
     assert sorted(named) == sorted(there)

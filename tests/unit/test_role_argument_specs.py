@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.multiarch.drone.plugins.module_utils import _host
+from ansible_collections.multiarch.drone.plugins.module_utils._docker import host
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = sorted(path for path in (ROOT / "roles").iterdir() if (path / "tasks").is_dir())
@@ -147,9 +147,9 @@ def test_the_engine_asks_about_every_package_that_it_may_want() -> None:
 
 def test_the_role_and_the_check_of_a_host_know_the_same_distributions_without_buildx() -> None:
     packages = load(ROOT / "roles/docker_engine/vars/main.yml")["__docker_engine_packages_of"]
-    assert set(packages) - {"docker"} == {"-".join(release) for release in _host.DISTRIBUTIONS}
+    assert set(packages) - {"docker"} == {"-".join(release) for release in host.DISTRIBUTIONS}
     without = {name for name, parts in packages.items() if not parts["buildx"]}
-    assert without == {"-".join(release) for release in _host.WITHOUT_BUILDX}
+    assert without == {"-".join(release) for release in host.WITHOUT_BUILDX}
 
 
 def test_what_provisions_judges_the_variables_of_every_role_before_it_changes_a_host() -> None:

@@ -23,11 +23,11 @@ DEFAULTS = {
 RUN = """
 import json, sys
 sys.path.insert(0, "/opt/test")
-from ansible_collections.multiarch.drone.plugins.module_utils import _buildx_declare, _buildx_info
+from ansible_collections.multiarch.drone.plugins.module_utils._buildx import declare, info
 from ansible_collections.multiarch.drone.plugins.module_utils._problem import Problem
 what, params, check = json.load(sys.stdin)
 try:
-    result = _buildx_info.describe(params) if what == "info" else _buildx_declare.declare(params, check_mode=check)
+    result = info.describe(params) if what == "info" else declare.declare(params, check_mode=check)
     print(json.dumps(result))
 except Problem as problem:
     print(json.dumps({"failed": True, "msg": str(problem), **problem.facts}))

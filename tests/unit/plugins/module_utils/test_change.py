@@ -6,11 +6,7 @@ from __future__ import annotations
 import errno
 
 import pytest
-from ansible_collections.multiarch.drone.plugins.module_utils._change import (
-    Plan,
-    Step,
-    carry_out,
-)
+from ansible_collections.multiarch.drone.plugins.module_utils._change import Plan, Step, carry_out
 from ansible_collections.multiarch.drone.plugins.module_utils._change_each import carry_out_each
 from ansible_collections.multiarch.drone.plugins.module_utils._problem import Problem
 from ansible_collections.multiarch.drone.plugins.module_utils._serve import serve

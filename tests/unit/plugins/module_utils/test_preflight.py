@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: The multiarch.drone authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What variables of roles cannot be together is refused before any host is asked; of a runner, in test_drone_runner.py."""
+"""What variables of roles cannot be together is refused before any host is asked; of a runner, in _runner/test_wish.py."""
 
 from __future__ import annotations
 

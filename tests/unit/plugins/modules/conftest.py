@@ -9,7 +9,7 @@ import json
 
 import pytest
 from ansible.module_utils import basic
-from ansible_collections.multiarch.drone.plugins.module_utils import _drone
+from ansible_collections.multiarch.drone.plugins.module_utils._drone import client
 from ansible_collections.multiarch.drone.tests.standins.drone import DroneServer
 
 
@@ -40,7 +40,7 @@ def run_module(monkeypatch, capsys):
 @pytest.fixture
 def no_naps(monkeypatch):
     """Let the Drone client not wait between its attempts."""
-    monkeypatch.setattr(_drone, "WAITS", (0.001,) * 5)
+    monkeypatch.setattr(client, "WAITS", (0.001,) * 5)
 
 
 @pytest.fixture

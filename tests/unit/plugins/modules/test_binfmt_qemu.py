@@ -9,18 +9,18 @@ import os
 from pathlib import Path
 
 import pytest
-from ansible_collections.multiarch.drone.plugins.module_utils import (
-    _binfmt,
-    _binfmt_d,
-    _binfmt_write,
-    _emulation,
-    _probe,
-    _qemu,
+from ansible_collections.multiarch.drone.plugins.module_utils._binfmt import (
+    binfmt_d,
+    kernel,
+    kernel_write,
+    plan,
+    probe,
+    qemu,
 )
-from ansible_collections.multiarch.drone.plugins.module_utils._binfmt import Handler, Kernel
-from ansible_collections.multiarch.drone.plugins.module_utils._elf import program
+from ansible_collections.multiarch.drone.plugins.module_utils._binfmt.elf import program
+from ansible_collections.multiarch.drone.plugins.module_utils._binfmt.kernel import Handler, Kernel
+from ansible_collections.multiarch.drone.plugins.module_utils._binfmt.probe import Run
 from ansible_collections.multiarch.drone.plugins.module_utils._platform import ARCHITECTURES, by_machine
-from ansible_collections.multiarch.drone.plugins.module_utils._probe import Run
 from ansible_collections.multiarch.drone.plugins.modules import binfmt_qemu, binfmt_qemu_info
 
 RECORDED = Path(__file__).parents[2] / "fixtures/binfmt"
@@ -76,19 +76,19 @@ class Host:
 @pytest.fixture
 def host(tmp_path, monkeypatch):
     host = Host()
-    monkeypatch.setattr(_binfmt, "read", host.read)
+    monkeypatch.setattr(kernel, "read", host.read)
     for name in ("register", "remove", "enable", "switch", "mount"):
-        monkeypatch.setattr(_binfmt_write, name, getattr(host, name))
-    monkeypatch.setattr(_binfmt_write, "load", lambda **_options: setattr(host, "state", "not mounted"))
-    monkeypatch.setattr(_probe, "run", host.run)
-    monkeypatch.setattr(_emulation, "by_machine", lambda _uname: by_machine("x86_64"))
-    monkeypatch.setattr(_qemu, "CACHE", str(tmp_path / "qemu.json"))
-    monkeypatch.setattr(_qemu.Programs.__init__, "__defaults__", (str(tmp_path / "qemu.json"),))
-    monkeypatch.setattr(_qemu, "PACKAGED", tuple(f"{tmp_path}{path}" for path in _qemu.PACKAGED))
-    monkeypatch.setattr(_qemu.Programs, "_ask", staticmethod(lambda _path: "10.0.13"))
-    monkeypatch.setattr(_qemu.Programs, "same", lambda _self, one, other: one == other)
-    monkeypatch.setattr(_binfmt_d, "OWN", str(tmp_path / "etc"))
-    monkeypatch.setattr(_binfmt_d, "LOWER", (str(tmp_path / "lib"),))
+        monkeypatch.setattr(kernel_write, name, getattr(host, name))
+    monkeypatch.setattr(kernel_write, "load", lambda **_options: setattr(host, "state", "not mounted"))
+    monkeypatch.setattr(probe, "run", host.run)
+    monkeypatch.setattr(plan, "by_machine", lambda _uname: by_machine("x86_64"))
+    monkeypatch.setattr(qemu, "CACHE", str(tmp_path / "qemu.json"))
+    monkeypatch.setattr(qemu.Programs.__init__, "__defaults__", (str(tmp_path / "qemu.json"),))
+    monkeypatch.setattr(qemu, "PACKAGED", tuple(f"{tmp_path}{path}" for path in qemu.PACKAGED))
+    monkeypatch.setattr(qemu.Programs, "_ask", staticmethod(lambda _path: "10.0.13"))
+    monkeypatch.setattr(qemu.Programs, "same", lambda _self, one, other: one == other)
+    monkeypatch.setattr(binfmt_d, "OWN", str(tmp_path / "etc"))
+    monkeypatch.setattr(binfmt_d, "LOWER", (str(tmp_path / "lib"),))
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     own = program(by_machine(os.uname().machine).arch)
     for architecture in ARCHITECTURES.values():
@@ -230,17 +230,17 @@ def test_a_kernel_whose_module_is_not_loaded_gets_it(host, monkeypatch, run):
     host.state = "not loaded"
     asked = []
     monkeypatch.setattr(
-        _binfmt_write, "load", lambda *, dry=False: asked.append(dry) or (dry or setattr(host, "state", "not mounted"))
+        kernel_write, "load", lambda *, dry=False: asked.append(dry) or (dry or setattr(host, "state", "not mounted"))
     )
     result = run("arm64")
-    assert result["steps"][:2] == ["load the kernel module binfmt_misc", f"mount {_binfmt.ROOT}"]
+    assert result["steps"][:2] == ["load the kernel module binfmt_misc", f"mount {kernel.ROOT}"]
     assert asked[-1] is False
     assert result["platforms"][0]["verified"]
 
 
 def test_without_verify_nothing_is_executed(host, declare, monkeypatch):
     executed = []
-    monkeypatch.setattr(_probe, "run", lambda architecture, *_unused, **_options: executed.append(architecture))
+    monkeypatch.setattr(probe, "run", lambda architecture, *_unused, **_options: executed.append(architecture))
     result = declare("arm64", "arm", verify=False)
     assert executed == []
     assert [report["verified"] for report in result["platforms"]] == [None, None]
@@ -248,7 +248,7 @@ def test_without_verify_nothing_is_executed(host, declare, monkeypatch):
 
 def test_absent_executes_nothing_and_needs_no_qemu(host, declare, monkeypatch):
     host.handlers = [known("arm64", "/gone/qemu"), known("arm64", "/x/qemu-arm64", name="my-arm"), known("arm", "/q")]
-    monkeypatch.setattr(_probe, "run", lambda *_unused, **_options: pytest.fail("executed"))
+    monkeypatch.setattr(probe, "run", lambda *_unused, **_options: pytest.fail("executed"))
     assert declare("arm64", state="absent")["steps"] == ["remove qemu-aarch64", "remove my-arm"]
     assert [handler.name for handler in host.handlers] == ["qemu-arm"]
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from ansible_collections.multiarch.drone.plugins.module_utils._drone_crons import check_expression
+from ansible_collections.multiarch.drone.plugins.module_utils._drone.crons import check_expression
 from ansible_collections.multiarch.drone.plugins.module_utils._problem import Problem
 from ansible_collections.multiarch.drone.plugins.modules import drone_cron
 from ansible_collections.multiarch.drone.tests.standins.drone.golang import is_cron

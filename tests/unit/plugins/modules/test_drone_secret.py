@@ -8,7 +8,7 @@ import os
 import stat
 
 import pytest
-from ansible_collections.multiarch.drone.plugins.module_utils._fingerprints import Fingerprints
+from ansible_collections.multiarch.drone.plugins.module_utils._drone.fingerprints import Fingerprints
 from ansible_collections.multiarch.drone.plugins.module_utils._problem import Problem
 from ansible_collections.multiarch.drone.plugins.modules import drone_secret
 from ansible_collections.multiarch.drone.tests.standins.drone import DroneServer, Pace

@@ -6,7 +6,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
-from ansible_collections.multiarch.drone.plugins.module_utils import _registry
+from ansible_collections.multiarch.drone.plugins.module_utils._image import registry
 from ansible_collections.multiarch.drone.plugins.module_utils._problem import Problem
 from ansible_collections.multiarch.drone.plugins.modules import image_platforms_info
 
@@ -25,7 +25,7 @@ from ansible_collections.multiarch.drone.plugins.modules import image_platforms_
     ],
 )
 def test_bad_input_is_refused_before_a_registry_is_asked(monkeypatch, arguments, message):
-    monkeypatch.setattr(_registry, "read_all", lambda *_unused: pytest.fail("a registry was asked"))
+    monkeypatch.setattr(registry, "read_all", lambda *_unused: pytest.fail("a registry was asked"))
     defaults = {"images": ["a"], "require": [], "timeout": 30, "insecure_registries": [], "ca_path": None}
     with pytest.raises(Problem, match=message):
         image_platforms_info.read(SimpleNamespace(params={**defaults, **arguments}))

@@ -1,0 +1,148 @@
+# SPDX-FileCopyrightText: The multiarch.drone authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The modules `binfmt_qemu` and `binfmt_qemu_info`: from options to a result, and nothing else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .._change import carry_out
+from .._platform import all_platforms, parse_all
+from .._problem import Problem
+from . import qemu
+from .kernel import Handler
+from .plan import Wish, World, plan, read, report, view
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from .._change import Plan
+    from .._platform import Architecture, Platform
+    from .qemu_image import Image
+
+
+def declare(options: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
+    """Do the work of `binfmt_qemu`."""
+    platforms = chosen(options["platforms"])
+    if options["exclusive"] and options["state"] == "absent":
+        raise Problem("exclusive: true with state: absent means nothing", "leave one of them out")
+    programs = qemu.Programs()
+    image = None
+    if options["source"] == "image" and options["state"] == "present":
+        from .qemu_image import Image  # Docker's CLI concerns nobody else
+
+        image = Image(options["image"])
+    try:
+        result, wish, world = _carry_out(options, platforms, programs, image, check_mode)
+        if image is not None and not check_mode:
+            image.keep_note()
+    finally:
+        if image is not None:
+            image.close()
+    if not check_mode:
+        programs.save()
+    reports = [report(platform, wish.handlers.get(platform.architecture), world, programs) for platform in platforms]
+    return {**result, "platforms": reports}
+
+
+def _carry_out(
+    options: Mapping[str, Any],
+    platforms: Sequence[Platform],
+    programs: qemu.Programs,
+    image: Image | None,
+    check_mode: bool,
+) -> tuple[dict[str, Any], Wish, World]:
+    present = options["state"] == "present"
+    verify = options["verify"] and present
+    architectures = tuple(dict.fromkeys(platform.arch for platform in platforms))
+
+    def look() -> tuple[Wish, World, Plan]:
+        world = read(architectures, programs, verify=verify)
+        foreign = [architecture for architecture in architectures if present and architecture.oci not in world.native]
+        if image is not None:
+            image.prepare(foreign, pull=None if check_mode else options["pull"])
+        wish = Wish(
+            architectures,
+            present,
+            options["exclusive"],
+            options["persistent"],
+            verify,
+            _wanted(foreign, options, programs, image),
+            image,
+            {} if present else _obsolete(architectures),
+        )
+        return wish, world, plan(wish, world, programs)
+
+    wish, world, todo = look()
+    if check_mode or not todo.steps:
+        return carry_out(todo, check_mode=True), wish, world
+    from .kernel_write import alone
+
+    with alone():
+        wish, world, todo = look()  # another host of this kernel may have done it meanwhile
+        after = [world]
+
+        def reread() -> dict[str, Any]:
+            after.append(read(architectures, programs, verify=verify))
+            return view(wish, after[-1])
+
+        result = carry_out(todo, check_mode=False, reread=reread)
+    return result, wish, after[-1]
+
+
+def _wanted(
+    architectures: Sequence[Architecture], options: Mapping[str, Any], programs: qemu.Programs, image: Image | None
+) -> dict[str, Handler]:
+    """Return the handler that each architecture is to have; raise one Problem for all that lack a QEMU."""
+    wanted, missing = {}, []
+    for architecture in architectures:
+        try:
+            if image is not None:
+                interpreter, file = image.path(architecture), image.current(architecture)
+            else:
+                interpreter = qemu.find(architecture, options["path"] if options["source"] == "path" else None)
+                file = interpreter
+        except Problem as problem:
+            missing.append(problem)
+            continue
+        # An image that check mode does not pull has a QEMU that knows P, as each of the last years does.
+        version = programs.version(file) if file else ".".join(map(str, qemu.QEMU_HEARS_P))
+        flags = qemu.flags(interpreter, version, options["credentials"])
+        wanted[architecture.oci] = Handler.for_architecture(architecture, interpreter, flags)
+    if missing:
+        raise Problem("; ".join(problem.what for problem in missing), missing[0].todo)
+    return wanted
+
+
+def _obsolete(architectures: Sequence[Architecture]) -> dict[str, Any]:
+    """Return the programs that were taken out of images, and the steps that remove them."""
+    from .qemu_image import forget, kept
+
+    return {path: forget(path) for architecture in architectures for path in kept(architecture)}
+
+
+def describe(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Do the work of `binfmt_qemu_info`: judge each handler by what its own interpreter needs."""
+    platforms = chosen(options["platforms"])
+    programs = qemu.Programs()
+    world = read(dict.fromkeys(platform.arch for platform in platforms), programs, verify=options["verify"])
+    reports = []
+    for platform in platforms:
+        architecture = platform.arch
+        handler = world.handler(architecture)
+        wanted = None
+        if architecture.oci not in world.native:
+            interpreter = handler.interpreter if handler else ""
+            flags = qemu.flags(interpreter, programs.version(interpreter), not handler or "C" in handler.flags)
+            wanted = Handler.for_architecture(architecture, interpreter, flags)
+            wanted = wanted._replace(name=handler.name) if handler else wanted
+        reports.append(report(platform, wanted, world, programs))
+    return {"binfmt_misc": world.kernel.state, "platforms": reports}
+
+
+def chosen(texts: Sequence[str]) -> list[Platform]:
+    """Return the platforms that a list names; `all` names each that we know."""
+    if any(text.strip().lower() == "all" for entry in texts for text in str(entry).split(",")):
+        return all_platforms()
+    return parse_all(texts)

@@ -1,0 +1,182 @@
+# SPDX-FileCopyrightText: The multiarch.drone authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""QEMU's programs: where a host has them, which of them a handler can use, and which version they are."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import tempfile
+from typing import TYPE_CHECKING, Callable
+
+from .._platform import by_machine
+from .._problem import Problem
+from . import elf
+from .kernel import LONGEST_INTERPRETER, canonical
+
+if TYPE_CHECKING:
+    from .._platform import Architecture
+
+# Where distributions put the QEMU of an architecture. Debian's and Ubuntu's wrapper comes first, since their packages
+# register it too: `ARCH-binfmt-P` is QEMU under a name that makes it expect flag P.
+PACKAGED = ("/usr/libexec/qemu-binfmt/{}-binfmt-P", "/usr/bin/qemu-{}-static", "/usr/bin/qemu-{}")
+LOOSE = ("qemu-{}-static", "qemu-{}", "{}-binfmt-P")  # their names in a directory of somebody's own
+CACHE = "/run/multiarch.drone/qemu.json"
+# With P the kernel tells QEMU by AT_FLAGS that argv[0] is there (Linux 5.12); QEMU listens since 6.0.
+KERNEL_TELLS_P = (5, 12)
+QEMU_HEARS_P = (6, 0)
+
+
+def find(architecture: Architecture, directory: str | None = None) -> str:
+    """Return the path of the static QEMU of an architecture, as the package has it or in `directory`.
+
+    A dynamic one is no use: flag F opens it once, and in a container its loader and libraries are missing.
+    """
+    if directory is None:
+        candidates = [path.format(architecture.qemu) for path in PACKAGED]
+        where, todo = "on this host", "install the package qemu-user-static (role multiarch.drone.qemu does)"
+    else:
+        candidates = [os.path.join(directory, name.format(architecture.qemu)) for name in LOOSE]
+        where, todo = f"in {directory}", f"it has to hold one of {', '.join(map(os.path.basename, candidates))}"
+    there = [path for path in candidates if os.path.lexists(path)]
+    troubles = []
+    for path in there:
+        trouble = unusable(path)
+        if not trouble:
+            return path
+        troubles.append(trouble)
+    if troubles:
+        raise Problem("; ".join(troubles), todo)
+    raise Problem(f"there is no static QEMU for linux/{architecture.oci} {where}", todo)
+
+
+def unusable(path: str) -> str:
+    """Return why no handler can use the program at `path`, or nothing."""
+    if not path.startswith("/") or re.search(r"[\s:\0-\x1f]", path):
+        return f"{path!r} cannot be an interpreter: the kernel's and binfmt.d's rules take no space, colon or newline"
+    if len(os.fsencode(path)) > LONGEST_INTERPRETER:
+        return f"{path} cannot be an interpreter: it is longer than the kernel's {LONGEST_INTERPRETER} bytes"
+    try:
+        binary = elf.read(path)
+    except Problem as problem:
+        return str(problem)
+    if not binary.static:
+        return f"{path} is dynamic: in containers its libraries are missing, so it has to be a static QEMU"
+    if not os.access(path, os.X_OK):
+        return f"{path} is not executable"
+    try:
+        own = by_machine(os.uname().machine).arch
+    except Problem:
+        return ""
+    if binary.machine != own.machine:
+        return f"{path} is a program for another CPU than this host's {own.oci}"
+    return ""
+
+
+def expects_p(interpreter: str) -> bool:
+    """Say whether this interpreter cannot work without flag P: it would take the program's argument for a name."""
+    return interpreter.endswith("-binfmt-P")
+
+
+def flags(interpreter: str, version: str | None, credentials: bool) -> str:
+    """Return the flags with which an interpreter works: F always, P where it expects or understands it, C by wish."""
+    understands = numbers(version or "") >= QEMU_HEARS_P and numbers(os.uname().release) >= KERNEL_TELLS_P
+    p = "P" if expects_p(interpreter) or understands else ""
+    return canonical(f"{p}OF{'C' if credentials else ''}")
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    """Return the leading numbers of a version: (10, 0) of 10.0.13-rc1."""
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:2])
+
+
+class Programs:
+    """What the QEMU at a path is: its version and a hash of its content.
+
+    Starting QEMU for its version takes 7 ms and hashing it 15 ms, so both are kept in /run, by what the file is
+    (device, inode, size, times): a converged host is asked often.
+    """
+
+    def __init__(self, cache: str = CACHE) -> None:
+        self._cache = cache
+        self._changed = False
+        self._known: dict[str, dict[str, str]] = {}
+        try:
+            with open(cache, encoding="utf-8") as file:
+                known = json.load(file)
+            # Only root writes there; anything else would let its writer choose what we believe.
+            if os.stat(cache).st_uid == os.geteuid() and isinstance(known, dict):
+                self._known = known
+        except (OSError, ValueError):
+            pass
+
+    def version(self, path: str) -> str | None:
+        """Return the version that the QEMU at `path` tells; None where it tells none."""
+        return self._of(path, "version", self._ask) or None
+
+    def same(self, one: str, other: str) -> bool:
+        """Say whether two paths, such as /proc/PID/exe and a file, have the same content."""
+        try:
+            a, b = os.stat(one), os.stat(other)
+        except OSError:
+            return False
+        if (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino):
+            return True
+        # Hosts in containers share a kernel and have files of their own: only other content is another QEMU.
+        return a.st_size == b.st_size and self._of(one, "sha256", self._hash) == self._of(other, "sha256", self._hash)
+
+    def save(self) -> None:
+        """Keep what was learned; where that is impossible, it is learned again."""
+        if not self._changed:
+            return
+        directory = os.path.dirname(self._cache)
+        try:
+            os.makedirs(directory, 0o755, exist_ok=True)
+            descriptor, temporary = tempfile.mkstemp(dir=directory)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                json.dump(self._known, file)
+            os.replace(temporary, self._cache)
+        except OSError:
+            pass
+
+    def _of(self, path: str, what: str, find_out: Callable[[str], str]) -> str:
+        try:
+            stat = os.stat(path)
+        except OSError:
+            return ""
+        key = f"{stat.st_dev}:{stat.st_ino}:{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ctime_ns}"
+        known = self._known.setdefault(key, {})
+        if what not in known:
+            known[what] = find_out(path)
+            self._changed = True
+        return known[what]
+
+    @staticmethod
+    def _ask(path: str) -> str:
+        try:
+            # Under its own name, Debian's wrapper would take --version for a program to run.
+            done = subprocess.run(  # pylint: disable=ansible-bad-function
+                ["qemu", "--version"],
+                executable=path,
+                env={},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=10,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return ""
+        match = re.search(rb"version (\d[\w.+-]*)", done.stdout)
+        return match.group(1).decode() if match else ""
+
+    @staticmethod
+    def _hash(path: str) -> str:
+        digest = hashlib.sha256()
+        with open(path, "rb") as file:
+            for block in iter(lambda: file.read(1 << 20), b""):
+                digest.update(block)
+        return digest.hexdigest()

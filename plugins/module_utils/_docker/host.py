@@ -1,0 +1,237 @@
+# SPDX-FileCopyrightText: The multiarch.drone authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What a runner host is made of, and what it lacks: kernel, rights, capabilities, disk, distribution, packages."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Mapping
+
+from .._problem import Problem
+from . import engine as _engine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# Capability bits by number (linux/capability.h), as far as the first kernel that the collection supports has them.
+CAPABILITIES = re.findall(
+    r"\w+",
+    "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE "
+    "NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT SYS_ADMIN "
+    "SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE "
+    "MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE",
+)
+# Flag F of binfmt_misc, without which emulation does not reach containers (kernel: commit 948b701a607f).
+KERNEL_WITH_F = (4, 8)
+# What the roles know the packages of. Tested: Debian 12 and 13. Ubuntu's are its archive's names, untested.
+DISTRIBUTIONS = {("debian", "12"), ("debian", "13"), ("ubuntu", "22.04"), ("ubuntu", "24.04")}
+# Until 23.0 the engine gave a privileged container every capability the kernel has, its own or not (moby 42933).
+ENGINE_WITH_BOUNDED_PRIVILEGES = (23, 0)
+# The engines that distributions bring, as far as they cannot do something that we ask for.
+OLD_ENGINES = {("debian", "12"): "20.10"}
+WITHOUT_BUILDX = {("debian", "12")}
+
+
+@dataclass(frozen=True)
+class Host:
+    """A host as read at one moment."""
+
+    distribution: Mapping[str, str]  # os-release: id, version, codename, name
+    kernel: str
+    architecture: str  # as `uname -m` says
+    python: str
+    uid: int
+    systemd: bool
+    binfmt_misc: bool  # the kernel has it, or a module of it
+    missing_capabilities: tuple[str, ...]  # of process 1, which starts the engine
+    disk_path: str
+    disk_free: int  # bytes
+    packages: Mapping[str, str]  # version, or "" where it is not installed
+    unit: _engine.Unit
+    engine: _engine.Engine | None
+
+    @property
+    def release(self) -> tuple[str, str]:
+        return self.distribution["id"], self.distribution["version"]
+
+
+def read(*, packages: Iterable[str] = (), disk_path: str = "/var/lib/docker", root: str = "/") -> Host:
+    """Return this host; `root` is where another one's files lie in tests."""
+    uname = os.uname()
+    state = _engine.unit()
+    path = os.path.join(root, disk_path.lstrip("/"))
+    while not os.path.isdir(path):
+        path = os.path.dirname(path)
+    space = os.statvfs(path)
+    return Host(
+        distribution=distribution(_text(root, "etc/os-release") or _text(root, "usr/lib/os-release")),
+        kernel=uname.release,
+        architecture=uname.machine,
+        python=".".join(map(str, sys.version_info[:3])),
+        uid=os.geteuid(),
+        systemd=os.path.isdir(os.path.join(root, "run/systemd/system")),
+        binfmt_misc=_has_binfmt_misc(root, uname.release),
+        missing_capabilities=missing_capabilities(
+            _text(root, "proc/1/status"), _text(root, "proc/sys/kernel/cap_last_cap")
+        ),
+        disk_path=path,
+        disk_free=space.f_bavail * space.f_frsize,
+        packages=installed(_text(root, "var/lib/dpkg/status"), packages),
+        unit=state,
+        engine=_engine.read(state) if os.geteuid() == 0 else None,
+    )
+
+
+def distribution(os_release: str) -> dict[str, str]:
+    """Return the id, version, codename and name that a text of os-release tells."""
+    found = dict(re.findall(r"^([A-Z_]+)=[\"']?(.*?)[\"']?$", os_release, re.MULTILINE))
+    return {
+        "id": found.get("ID", ""),
+        "version": found.get("VERSION_ID", ""),
+        "codename": found.get("VERSION_CODENAME", ""),
+        "name": found.get("PRETTY_NAME", "an unknown distribution"),
+    }
+
+
+def missing_capabilities(status: str, last: str) -> tuple[str, ...]:
+    """Return the capabilities that a process's bounding set (in /proc/PID/status) lacks of those the kernel has."""
+    match = re.search(r"^CapBnd:\s*([0-9a-f]+)", status, re.MULTILINE)
+    if not match:
+        return ()
+    bounding = int(match.group(1), 16)
+    count = int(last) + 1 if last.strip().isdigit() else len(CAPABILITIES)
+    names = [*CAPABILITIES, *(str(number) for number in range(len(CAPABILITIES), count))]
+    return tuple(f"CAP_{names[number]}" for number in range(count) if not bounding >> number & 1)
+
+
+def installed(status: str, names: Iterable[str]) -> dict[str, str]:
+    """Return the versions of Debian packages in a text of dpkg's status file, "" for what is not installed."""
+    # Looked for, not parsed: the file has megabytes.
+    status = f"\n{status}\n\n"
+    versions = {}
+    for name in names:
+        versions[name] = ""
+        start = status.find(f"\nPackage: {name}\n")
+        # One package has several entries where several architectures of it are installed.
+        while start >= 0:
+            end = status.index("\n\n", start)
+            entry = status[start : end + 1]
+            if "\nStatus: install ok installed\n" in entry or "\nStatus: hold ok installed\n" in entry:
+                versions[name] = (re.findall(r"^Version: (.+)$", entry, re.MULTILINE) or [""])[0]
+            start = status.find(f"\nPackage: {name}\n", end)
+    return versions
+
+
+def problems(host: Host, *, min_free_gib: float, engine_source: str) -> dict[str, str]:
+    """Return what the host lacks, each by the name of the check that found it: what, where, what to do."""
+    found: dict[str, Problem] = {}
+    known = ", ".join(f"{name.capitalize()} {version}" for name, version in sorted(DISTRIBUTIONS))
+    if host.release not in DISTRIBUTIONS:
+        found["distribution"] = Problem(
+            f"{host.distribution['name']} is no distribution that the roles know the packages of",
+            f"use one of {known}, or install Docker yourself and use the modules alone",
+        )
+    if host.uid != 0:
+        found["rights"] = Problem(f"the task runs as user id {host.uid}, not as root", "connect as root or set become")
+    if not host.systemd:
+        found["systemd"] = Problem(
+            "systemd does not run this host (/run/systemd/system is missing)", "use a host that systemd has booted"
+        )
+    numbers = tuple(int(number) for number in re.findall(r"\d+", host.kernel)[:2])
+    if numbers < KERNEL_WITH_F:
+        found["kernel"] = Problem(
+            f"kernel {host.kernel} has no flag F of binfmt_misc, so that emulation does not reach containers",
+            "upgrade the kernel to 4.8 or later",
+        )
+    elif not host.binfmt_misc:
+        found["kernel"] = Problem(
+            f"kernel {host.kernel} has no binfmt_misc, nor a module of it in /lib/modules",
+            "load the module on the machine that owns the kernel, or install the distribution's full kernel package",
+        )
+    if host.disk_free < min_free_gib * 2**30:
+        found["disk"] = Problem(
+            f"{host.disk_free / 2**30:.1f} GiB are free at {host.disk_path}, less than {min_free_gib:g}",
+            "free some space, mount a bigger disk there, or lower the limit",
+        )
+    if engine_source == "distribution" and host.release in WITHOUT_BUILDX:
+        found["buildx"] = Problem(
+            f"{host.distribution['name']} has no package of buildx",
+            "take Docker's own packages (docker_engine_source=docker), bring the plugin (docker_engine_buildx=url or path), or do "
+            "without (docker_engine_buildx=none)",
+        )
+    if engine_source == "distribution" and host.release in OLD_ENGINES:
+        found["containerd_store"] = Problem(
+            f"{host.distribution['name']} brings Docker {OLD_ENGINES[host.release]}, which has no containerd image store and so "
+            "cannot build for several platforms by itself",
+            "take Docker's own packages (docker_engine_source=docker), or leave the store to the engine "
+            "(docker_engine_containerd_store=auto) and give builder_builders one with the driver docker-container or remote",
+        )
+    privileged = _privileged(host, engine_source)
+    if privileged:
+        found["privileged"] = privileged
+    return {check: str(problem) for check, problem in found.items()}
+
+
+def told(host: Host) -> dict[str, Any]:
+    """Return the host as the module's result tells it."""
+    engine = host.engine
+    return {
+        "distribution": dict(host.distribution),
+        "kernel": host.kernel,
+        "architecture": host.architecture,
+        "python": host.python,
+        "uid": host.uid,
+        "systemd": host.systemd,
+        "binfmt_misc": host.binfmt_misc,
+        "missing_capabilities": list(host.missing_capabilities),
+        "disk": {"path": host.disk_path, "free": host.disk_free},
+        "packages": dict(host.packages),
+        "docker": {
+            "installed": host.unit.installed,
+            "running": host.unit.active,
+            "enabled": host.unit.enabled,
+            "version": engine.version if engine else "",
+            "containers": engine.containers if engine else 0,
+            "containers_running": engine.running if engine else 0,
+            "images": engine.images if engine else 0,
+            "containerd_store": engine.containerd_store if engine else False,
+            "data_root": engine.data_root if engine else "",
+        },
+    }
+
+
+def _privileged(host: Host, engine_source: str) -> Problem | None:
+    """Return why this host's engine cannot start privileged containers, or None where it can."""
+    if not host.missing_capabilities:
+        return None
+    version = host.engine.version if host.engine else ""
+    if not version and engine_source == "distribution":
+        version = OLD_ENGINES.get(host.release, "")
+    if not version or _engine.version_tuple(version) >= ENGINE_WITH_BOUNDED_PRIVILEGES:
+        return None
+    return Problem(
+        f"privileged containers are impossible: process 1 lacks {', '.join(host.missing_capabilities)}, and Docker "
+        f"{version} wants to give them every capability",
+        "use Docker 23.0 or later (Docker's own packages, or Debian 13), the builder driver remote, or a machine that has them",
+    )
+
+
+def _has_binfmt_misc(root: str, release: str) -> bool:
+    """Return whether the kernel has binfmt_misc, or can load it."""
+    if "binfmt_misc" in _text(root, "proc/filesystems"):
+        return True
+    modules = os.path.join(root, "lib/modules", release)
+    return any("/binfmt_misc.ko" in _text(modules, name) for name in ("modules.dep", "modules.builtin"))
+
+
+def _text(root: str, path: str) -> str:
+    """Return a file's text, or "" where it cannot be read."""
+    try:
+        with open(os.path.join(root, path), encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""

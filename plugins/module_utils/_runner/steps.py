@@ -1,0 +1,214 @@
+# SPDX-FileCopyrightText: The multiarch.drone authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""How a host's runner is changed without losing a build.
+
+Everything that can be known beforehand is found out while the old runner still works: whether the server takes the secret,
+and whether the new image starts with the new settings (a rehearsal without network and Docker, which takes no build). Only
+then the old one is drained. One SIGTERM does that: it takes no more builds, and leaves with 1 when its own have ended. It
+is never sent twice, since the second one would kill it (the runner's package drone/signal listens for one alone).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from typing import TYPE_CHECKING, Iterable, Mapping
+
+from .._docker.engine import call, must
+from .._files import File, put
+from .._problem import Problem
+from . import leftovers
+from .plan import REHEARSAL, REHEARSED, Policy, World, has_pinged, services
+from .wish import BUILDS, CONFIG, CONTAINER, ENVIRONMENT, PROGRAMS, UNIT, Runner
+
+if TYPE_CHECKING:
+    from .queue import Build
+
+REHEARSAL_SECONDS = 15
+# Builds that were cancelled get this long to end.
+CANCEL_SECONDS = 120
+
+
+def rehearse(runner: Runner) -> None:
+    """Start the new runner without network and Docker; raise a Problem where it does not take its settings."""
+    with tempfile.TemporaryDirectory(prefix="drone-runner-") as directory:
+        argv = list(runner.rehearse)
+        for path in (ENVIRONMENT, BUILDS):
+            if path in runner.files:
+                copy = os.path.join(directory, os.path.basename(path))
+                put(copy, runner.files[path])
+                argv = [word.replace(f"--env-file={path}", f"--env-file={copy}") for word in argv]
+                argv = [word.replace(f"--volume={path}:", f"--volume={copy}:") for word in argv]
+        call("docker", "rm", "--force", REHEARSAL)
+        process = subprocess.Popen(  # pylint: disable=ansible-bad-function
+            [*argv[:2], f"--name={REHEARSAL}", *argv[2:]],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+        )
+        try:
+            lines = _listen(process, REHEARSED, REHEARSAL_SECONDS)
+        finally:
+            call("docker", "rm", "--force", REHEARSAL)
+            process.kill()
+            process.communicate()
+    if lines is not None:
+        raise Problem(
+            f"{runner.image} does not start with these settings: {_last_words(lines) or 'it says nothing'}",
+            "the runner that was there still works",
+        )
+
+
+def pull(image: str) -> None:
+    """Pull the runner's image."""
+    from .._docker.cli import Docker
+
+    Docker().run("pull", "--quiet", image, timeout=900)
+
+
+def drain(policy: Policy) -> None:
+    """Stop the runner when its builds have ended; raise a Problem where that takes longer than it may."""
+    must("systemctl", "stop", "--no-block", UNIT)
+    if _until_stopped(policy.timeout):
+        if leftovers.started(leftovers.Engine(), CONTAINER):
+            # One that its service has lost (Docker died): nothing has asked it to stop yet.
+            call("docker", "stop", CONTAINER, timeout=policy.timeout)
+        return
+    builds = leftovers.find(leftovers.Engine(), CONTAINER, builders=False).builds
+    names = ", ".join(builds) or "builds that it does not name"
+    if policy.then == "cancel" and policy.drone:
+        cancel(policy)
+        if _until_stopped(CANCEL_SECONDS):
+            return
+        raise _still_draining(f"{names} were cancelled and do not end within {CANCEL_SECONDS} s", builds)
+    if policy.then == "kill":
+        kill()
+        cancel(policy)  # or Drone would show them as running for days
+        return
+    raise _still_draining(f"after {policy.timeout:g} s the runner still has {names}", builds)
+
+
+def kill() -> None:
+    """End the runner and what its builds consist of, now."""
+    call("docker", "kill", CONTAINER)
+    if not _until_stopped(60):
+        raise Problem(f"{UNIT} does not stop though its container was killed", f"look at: systemctl status {UNIT}")
+    engine = leftovers.Engine()
+    leftovers.remove(engine, leftovers.find(engine, CONTAINER, builders=False).left)
+
+
+def begin(ready: float) -> None:
+    """Start the service, and wait until the runner says that it has reached its server."""
+    call("systemctl", "reset-failed", UNIT)
+    must("systemctl", "start", UNIT)
+    deadline = time.monotonic() + ready
+    while not has_pinged():
+        (service,) = services(UNIT)
+        if time.monotonic() > deadline or service.state in ("failed", "inactive"):
+            log = call("journalctl", f"--unit={UNIT}", "--lines=60", "--output=cat", "--no-pager").text.splitlines()
+            raise Problem(
+                f"the runner has not reached its server within {ready:g} s: {_last_words(log) or 'it says nothing'}",
+                f"look at: journalctl -u {UNIT}",
+            )
+        time.sleep(0.3)
+
+
+def write(files: Mapping[str, File], which: Iterable[str]) -> None:
+    """Write these of the files; what is not among them is removed."""
+    # The secrets' directory is nobody else's business either.
+    os.makedirs(CONFIG, 0o700, exist_ok=True)
+    os.makedirs(PROGRAMS, 0o755, exist_ok=True)
+    for path in which:
+        put(path, files.get(path))
+
+
+def take_back(world: World, wrong: Iterable[str], begun: list[str], ready: float) -> None:
+    """Put the old files back, and the old runner to work where it worked before."""
+    had = world.service.active
+    if "start" in begun and not had:
+        call("systemctl", "stop", "--no-block", UNIT)
+        _until_stopped(ready)
+    write(world.files, wrong)
+    must("systemctl", "daemon-reload")
+    if not begun or not had:
+        return
+    (now,) = services(UNIT)
+    if "start" not in begun:
+        # It still drains: systemd starts it again, with its old settings, when its builds have ended.
+        must("systemctl", "restart", "--no-block", UNIT)
+        return
+    if now.state != "inactive":
+        must("systemctl", "stop", "--no-block", UNIT)
+        _until_stopped(ready)
+    begin(ready)
+
+
+def remove(world: World) -> None:
+    """Remove the runner's files and directories."""
+    for path in world.files:
+        put(path, None)
+    for directory in (CONFIG, PROGRAMS):
+        shutil.rmtree(directory, ignore_errors=True)
+    must("systemctl", "daemon-reload")
+    call("systemctl", "reset-failed", UNIT)
+
+
+def cancel(policy: Policy, lost: Iterable[Build] | None = None) -> None:
+    """Cancel these builds, or else all that the server takes this runner to run; without a token for it, none."""
+    if policy.drone:
+        from . import queue
+
+        queue.cancel(policy.drone, queue.builds_of(policy.drone, policy.name) if lost is None else lost)
+
+
+def _still_draining(what: str, builds: Iterable[str]) -> Problem:
+    return Problem(
+        what,
+        "no build was lost: it takes no new ones, ends these, and then starts again as it was; or raise drain_timeout",
+        draining=list(builds),
+    )
+
+
+def _until_stopped(seconds: float) -> bool:
+    """Wait until the service has stopped; tell whether it has."""
+    deadline = time.monotonic() + seconds
+    while True:
+        (service,) = services(UNIT)
+        if service.state in ("inactive", "failed"):
+            return True
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.3)
+
+
+def _listen(process: subprocess.Popen[bytes], word: str, seconds: float) -> list[str] | None:
+    """Read what a process says until it says a word, or time is up: None. Where it ends before, what it said."""
+    import select
+
+    if process.stdout is None:
+        return []
+    deadline = time.monotonic() + seconds
+    said = b""
+    while time.monotonic() < deadline:
+        ready, _unused, _unused2 = select.select([process.stdout], [], [], 0.2)
+        data = os.read(process.stdout.fileno(), 1 << 16) if ready else b""
+        said += data
+        if word.encode() in said:
+            return None
+        if ready and not data:
+            return said.decode("utf-8", "replace").splitlines()
+    return None
+
+
+def _last_words(lines: Iterable[str]) -> str:
+    """Return the line in which a runner says why: what it calls an error, or else its last."""
+    texts = [line.strip() for line in lines if line.strip() and not line.startswith(("See 'docker", "Run 'docker"))]
+    errors = [line for line in texts if re.search(r"level=(error|fatal)|\berror\b", line)]
+    line = (errors or texts or [""])[-1]
+    match = re.search(r'error="?(.*?)"?$', line) if "level=" in line else None
+    return f"{re.sub(r'.*msg=', '', line)}" if match else line

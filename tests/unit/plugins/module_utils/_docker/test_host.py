@@ -1,0 +1,162 @@
+# SPDX-FileCopyrightText: The multiarch.drone authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""A host says what it lacks before anything is changed on it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from ansible_collections.multiarch.drone.plugins.module_utils._docker import engine as _engine
+from ansible_collections.multiarch.drone.plugins.module_utils._docker import host as _host
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TRIXIE = 'PRETTY_NAME="Debian GNU/Linux 13 (trixie)"\nNAME="Debian GNU/Linux"\nVERSION_ID="13"\nVERSION_CODENAME=trixie\nID=debian\n'
+GOOD = _host.Host(
+    distribution=_host.distribution(TRIXIE),
+    kernel="6.12.38+deb13-amd64",
+    architecture="x86_64",
+    python="3.13.5",
+    uid=0,
+    systemd=True,
+    binfmt_misc=True,
+    missing_capabilities=(),
+    disk_path="/var/lib",
+    disk_free=50 * 2**30,
+    packages={},
+    unit=_engine.Unit(),
+    engine=None,
+)
+BOOKWORM = {"id": "debian", "version": "12", "codename": "bookworm", "name": "Debian GNU/Linux 12 (bookworm)"}
+DPKG = """Package: docker.io
+Status: install ok installed
+Version: 26.1.5+dfsg1-9+b1
+
+Package: docker-cli
+Status: deinstall ok config-files
+Version: 26.1.5
+
+Package: docker-buildx-fake
+Status: install ok installed
+Version: 1
+
+Package: libc6
+Status: deinstall ok config-files
+Architecture: amd64
+Version: 2.40
+
+Package: libc6
+Status: install ok installed
+Architecture: i386
+Version: 2.41
+"""
+
+
+def problems(host: _host.Host, source: str = "distribution") -> dict[str, str]:
+    return _host.problems(host, min_free_gib=5, engine_source=source)
+
+
+def engine(version: str) -> _engine.Engine:
+    return _engine.Engine(version, 0, 0, 0, "/var/lib/docker", False, {})
+
+
+def test_a_good_host_lacks_nothing() -> None:
+    assert problems(GOOD) == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "check", "said"),
+    [
+        ({"distribution": {**BOOKWORM, "version": "11", "name": "Debian 11"}}, "distribution", "Debian 11 is no distribution"),
+        ({"uid": 1000}, "rights", "user id 1000, not as root; connect as root or set become"),
+        ({"systemd": False}, "systemd", "systemd does not run this host"),
+        ({"kernel": "4.4.0-210-generic"}, "kernel", "upgrade the kernel to 4.8"),
+        ({"kernel": "weird"}, "kernel", "kernel weird has no flag F"),
+        ({"binfmt_misc": False}, "kernel", "has no binfmt_misc"),
+        ({"disk_free": 2**30}, "disk", "1.0 GiB are free at /var/lib, less than 5; free some space"),
+    ],
+)  # fmt: skip
+def test_each_lack_is_named_with_what_to_do(change: dict[str, object], check: str, said: str) -> None:
+    found = problems(replace(GOOD, **change))  # type: ignore[arg-type]
+    assert list(found) == [check]
+    assert said in found[check]
+
+
+@pytest.mark.parametrize(
+    ("version", "distribution", "source", "impossible"),
+    [
+        ("20.10.24+dfsg1", {}, "distribution", True),
+        ("26.1.5+dfsg1", {}, "distribution", False),
+        ("", BOOKWORM, "distribution", True),
+        ("", BOOKWORM, "docker", False),
+        ("", {}, "distribution", False),
+    ],
+)
+def test_privileged_containers_need_the_capability_or_an_engine_that_does_without(
+    version: str, distribution: dict[str, str], source: str, impossible: bool
+) -> None:
+    host = replace(
+        GOOD,
+        missing_capabilities=("CAP_SYS_RESOURCE",),
+        distribution=distribution or GOOD.distribution,
+        engine=engine(version) if version else None,
+    )
+    assert ("privileged" in problems(host, source)) is impossible
+    assert "privileged" not in problems(replace(host, missing_capabilities=()), source)
+
+
+@pytest.mark.parametrize("check", ["buildx", "containerd_store"])
+def test_what_the_distribution_does_not_bring_comes_with_docker_s_own_packages(check):
+    bookworm = replace(GOOD, distribution=BOOKWORM)
+    assert "take Docker's own packages" in problems(bookworm)[check]
+    assert check not in problems(bookworm, "docker")
+    assert check not in problems(GOOD)
+
+
+def test_missing_capabilities_are_read_from_the_bounding_set_of_process_1() -> None:
+    assert _host.missing_capabilities("CapInh:\t0\nCapBnd:\t000001fffeffffff\nCapAmb:\t0\n", "40\n") == (
+        "CAP_SYS_RESOURCE",
+    )
+    assert _host.missing_capabilities("CapBnd:\t000001ffffffffff\n", "40") == ()
+    assert _host.missing_capabilities("CapBnd:\t000001ffffffffff\n", "41") == ("CAP_41",)
+    assert _host.missing_capabilities("", "") == ()
+
+
+def test_only_installed_packages_have_a_version() -> None:
+    assert _host.installed(DPKG, ["docker.io", "docker-cli", "docker-buildx", "libc6"]) == {
+        "docker.io": "26.1.5+dfsg1-9+b1",
+        "docker-cli": "",
+        "docker-buildx": "",
+        "libc6": "2.41",
+    }
+    assert _host.installed("", ["docker.io"]) == {"docker.io": ""}
+
+
+def test_os_release_is_read_with_and_without_quotes() -> None:
+    assert _host.distribution(TRIXIE) == {
+        "id": "debian",
+        "version": "13",
+        "codename": "trixie",
+        "name": "Debian GNU/Linux 13 (trixie)",
+    }
+    assert _host.distribution("ID='ubuntu'\nVERSION_ID='24.04'\n")["version"] == "24.04"
+    assert _host.distribution("")["name"] == "an unknown distribution"
+
+
+def test_a_disk_directory_that_does_not_exist_yet_counts_by_its_parent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "var").mkdir()
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/os-release").write_text(TRIXIE)
+    monkeypatch.setattr(_engine, "unit", _engine.Unit)
+    host = _host.read(root=str(tmp_path), disk_path="/var/lib/docker")
+    assert host.disk_path == str(tmp_path / "var")
+    assert host.disk_free > 0
+    assert host.release == ("debian", "13")
+    assert not host.systemd
+    assert not host.binfmt_misc
