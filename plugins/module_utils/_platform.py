@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from ._problem import Problem, near
+from ._problem import Problem, suggest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -154,12 +154,12 @@ def by_machine(uname: str) -> Platform:
         if uname in architecture.uname:
             variant = {"armv6l": "v6", "armv5tel": "v5"}.get(uname, "")
             return Platform.of("linux", architecture.oci, variant)
-    raise Problem(f"uname -m says {uname}, which is no architecture we know", near(uname, ALIASES))
+    raise Problem(f"uname -m says {uname}, which is no architecture we know", suggest(uname, ALIASES))
 
 
 def _no_platform(text: str) -> Problem:
     known = [str(platform) for platform in all_platforms()] + ["linux/arm/v6", *ARCHITECTURES, *ALIASES]
-    hint = near(text if "/" in text else text.strip().lower(), known)
+    hint = suggest(text if "/" in text else text.strip().lower(), known)
     if "known are" in hint:
         hint = "known are: " + ", ".join(str(platform) for platform in all_platforms())
     return Problem(f"{text!r} is no platform", hint)

@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 class Problem(Exception):
     """An error for the person who runs the play.
 
-    `what` says what is wrong and where ("linux/arm9 is no platform"), `todo` what to do about it
+    `what` says what is wrong and where ("linux/arm9 is no platform"), `hint` what to do about it
     ("did you mean linux/arm64?"). `facts` go into the module's result beside `msg`.
     """
 
-    def __init__(self, what: str, todo: str = "", **facts: Any) -> None:
-        super().__init__(f"{what}; {todo}" if todo else what)
+    def __init__(self, what: str, hint: str = "", **facts: Any) -> None:
+        super().__init__(f"{what}; {hint}" if hint else what)
         self.what = what
-        self.todo = todo
+        self.hint = hint
         self.facts = facts
 
 
-def near(word: str, known: Iterable[str]) -> str:
+def suggest(word: str, known: Iterable[str]) -> str:
     """Return "did you mean X?" for the known word nearest to `word`, or "known are: A, B" where none is near."""
     import difflib  # only an error needs it: a task's cost is its imports
 

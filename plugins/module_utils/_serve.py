@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def serve(module: AnsibleModule, work: Callable[[AnsibleModule], Mapping[str, Any]]) -> None:
     """Run a module's work and hand its result, or its Problem, to Ansible."""
-    before = _heed()
+    before = install_signal_handlers()
     try:
         result, end = dict(work(module)), module.exit_json
     except Problem as problem:
@@ -31,7 +31,7 @@ def serve(module: AnsibleModule, work: Callable[[AnsibleModule], Mapping[str, An
     end(**result)
 
 
-def _heed() -> dict[int, Any]:
+def install_signal_handlers() -> dict[int, Any]:
     """Let what ends a process, such as a connection that breaks or Ctrl-C, be a Problem: what was done is taken back.
 
     Return the handlers that were there. A signal that is ignored, as by nohup, stays so.

@@ -196,14 +196,13 @@ steps:
   sample: ["register qemu-aarch64"]
 """
 
-from ansible.module_utils.basic import AnsibleModule
-
+from ..module_utils._arguments import Module
 from ..module_utils._binfmt.declare import declare
 from ..module_utils._serve import serve
 
 
 def main() -> None:
-    module = AnsibleModule(
+    module = Module(
         argument_spec={
             "platforms": {"type": "list", "elements": "str", "required": True},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},

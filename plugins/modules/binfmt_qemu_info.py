@@ -108,14 +108,13 @@ platforms:
       returned: always
 """
 
-from ansible.module_utils.basic import AnsibleModule
-
+from ..module_utils._arguments import Module
 from ..module_utils._binfmt.declare import describe
 from ..module_utils._serve import serve
 
 
 def main() -> None:
-    module = AnsibleModule(
+    module = Module(
         argument_spec={
             "platforms": {"type": "list", "elements": "str", "default": ["all"]},
             "verify": {"type": "bool", "default": True},

@@ -217,15 +217,14 @@ daemons:
 
 import os
 
-from ansible.module_utils.basic import AnsibleModule
-
+from ..module_utils._arguments import Module
 from ..module_utils._buildkitd import plan, wish
 from ..module_utils._change_each import carry_out_each
 from ..module_utils._platform import by_machine
 from ..module_utils._serve import serve
 
 
-def work(module: AnsibleModule) -> dict:
+def work(module: Module) -> dict:
     wanted = module.params
     present = wanted["state"] == "present"
     tools = plan.programs(wanted["programs"], may_lack=module.check_mode or not (present and wanted["instances"]))
@@ -258,7 +257,7 @@ def work(module: AnsibleModule) -> dict:
 
 
 def main() -> None:
-    module = AnsibleModule(
+    module = Module(
         argument_spec={
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "instances": {

@@ -218,14 +218,13 @@ steps:
 
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
-
+from ..module_utils._arguments import Module
 from ..module_utils._buildx.declare import declare
 from ..module_utils._docker.cli import DOCKER_CLI_OPTIONS
 from ..module_utils._serve import serve
 
 
-def work(module: AnsibleModule) -> dict[str, Any]:
+def work(module: Module) -> dict[str, Any]:
     result = declare(module.params, check_mode=module.check_mode)
     for warning in result.pop("warnings"):
         module.warn(warning)
@@ -233,7 +232,7 @@ def work(module: AnsibleModule) -> dict[str, Any]:
 
 
 def main() -> None:
-    module = AnsibleModule(
+    module = Module(
         argument_spec={
             **DOCKER_CLI_OPTIONS,
             "name": {"type": "str", "required": True},

@@ -148,15 +148,14 @@ problems:
   returned: success
 """
 
-from ansible.module_utils.basic import AnsibleModule
-
+from ..module_utils._arguments import Module
 from ..module_utils._buildx.info import describe
 from ..module_utils._docker.cli import DOCKER_CLI_OPTIONS
 from ..module_utils._serve import serve
 
 
 def main() -> None:
-    module = AnsibleModule(
+    module = Module(
         argument_spec={
             **DOCKER_CLI_OPTIONS,
             "names": {"type": "list", "elements": "str"},

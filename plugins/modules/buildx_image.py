@@ -337,8 +337,7 @@ steps:
 
 from typing import TYPE_CHECKING, Any
 
-from ansible.module_utils.basic import AnsibleModule
-
+from ..module_utils._arguments import Module
 from ..module_utils._docker.cli import DOCKER_CLI_OPTIONS, Docker
 from ..module_utils._image.build import wish
 from ..module_utils._image.declare import pushed, unpushed
@@ -351,7 +350,7 @@ TEXTS = {"type": "list", "elements": "str", "default": []}
 TABLE = {"type": "dict", "default": {}}
 
 
-def image(module: AnsibleModule) -> Mapping[str, Any]:
+def image(module: Module) -> Mapping[str, Any]:
     build = wish(module.params)
     docker = Docker(module.params["docker_cli"])
     if module.params["push"] and build.tags and module.params["call"] == "build":
@@ -360,7 +359,7 @@ def image(module: AnsibleModule) -> Mapping[str, Any]:
 
 
 def main() -> None:
-    module = AnsibleModule(
+    module = Module(
         argument_spec={
             **DOCKER_CLI_OPTIONS,
             "add_hosts": TABLE,

@@ -114,15 +114,14 @@ engine:
   sample: {running: true, version: 26.1.5, images: 0, containers: 0, containers_running: 0, containerd_store: false}
 """
 
-from ansible.module_utils.basic import AnsibleModule
-
+from ..module_utils._arguments import Module
 from ..module_utils._change import carry_out
 from ..module_utils._docker import daemon, daemon_json
 from ..module_utils._problem import Problem
 from ..module_utils._serve import serve
 
 
-def work(module: AnsibleModule) -> dict:
+def work(module: Module) -> dict:
     wanted = module.params
     # Ansible prints a module's arguments with -vvv.
     module.no_log_values.update(daemon_json.secrets(wanted["options"]))
@@ -162,7 +161,7 @@ def work(module: AnsibleModule) -> dict:
 
 
 def main() -> None:
-    module = AnsibleModule(
+    module = Module(
         argument_spec={
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "options": {"type": "dict", "default": {}},

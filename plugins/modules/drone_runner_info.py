@@ -84,7 +84,7 @@ left:
 """
 
 from ..module_utils._arguments import Module
-from ..module_utils._runner import leftovers, plan, wish
+from ..module_utils._runner import plan, prune, wish
 from ..module_utils._runner.queue import ping
 from ..module_utils._runner.variables import variables
 from ..module_utils._serve import serve
@@ -104,7 +104,7 @@ def work(module: Module) -> dict:
         ca_path=plan.mounted_ca(world),
         timeout=module.params["timeout"],
     )
-    left = leftovers.find(leftovers.Engine(), wish.CONTAINER).left if world.docker else ()
+    left = prune.find(prune.Engine(), wish.CONTAINER).left if world.docker else ()
     installed = f"{wish.UNITS}/{wish.UNIT}" in world.files
     return {
         "changed": False,

@@ -180,8 +180,7 @@ missing:
 
 from typing import TYPE_CHECKING, Any
 
-from ansible.module_utils.basic import AnsibleModule
-
+from ..module_utils._arguments import Module
 from ..module_utils._image import registry
 from ..module_utils._image.reference import Reference
 from ..module_utils._platform import parse_all
@@ -192,7 +191,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-def read(module: AnsibleModule) -> Mapping[str, Any]:
+def read(module: Module) -> Mapping[str, Any]:
     params = module.params
     texts = list(dict.fromkeys(params["images"]))
     if not texts:
@@ -217,7 +216,7 @@ def read(module: AnsibleModule) -> Mapping[str, Any]:
 
 
 def main() -> None:
-    module = AnsibleModule(
+    module = Module(
         argument_spec={
             "images": {"type": "list", "elements": "str", "required": True, "aliases": ["image"]},
             "require": {"type": "list", "elements": "str", "default": []},

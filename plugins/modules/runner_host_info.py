@@ -135,8 +135,7 @@ docker:
     data_root: /var/lib/docker
 """
 
-from ansible.module_utils.basic import AnsibleModule
-
+from ..module_utils._arguments import Module
 from ..module_utils._docker import host as _host
 from ..module_utils._problem import Problem
 from ..module_utils._serve import serve
@@ -144,7 +143,7 @@ from ..module_utils._serve import serve
 CHECKS = ["distribution", "rights", "systemd", "kernel", "disk", "privileged", "buildx", "containerd_store"]
 
 
-def work(module: AnsibleModule) -> dict:
+def work(module: Module) -> dict:
     wanted = module.params
     host = _host.read(packages=wanted["packages"], disk_path=wanted["disk_path"])
     problems = _host.problems(host, min_free_gib=wanted["min_free_gib"], engine_source=wanted["engine_source"])
@@ -156,7 +155,7 @@ def work(module: AnsibleModule) -> dict:
 
 
 def main() -> None:
-    module = AnsibleModule(
+    module = Module(
         argument_spec={
             "require": {"type": "list", "elements": "str", "choices": CHECKS, "default": []},
             "packages": {"type": "list", "elements": "str", "default": []},

@@ -87,20 +87,20 @@ def main() -> int:
         paths = [Path(folder) / f"octocat/app-{number:04}.git" for number in range(count)]
         with ThreadPoolExecutor(AT_A_TIME) as pool:
             list(pool.map(fill, paths))
-        changed, alone = [], []
+        changed, exclusive_lock = [], []
         for number in range(3):  # in turn, since the machine's speed drifts
             seconds, result = module(paths, f"v{number}")
             assert len(result["repos"]) == count  # type: ignore[arg-type]
             assert result["changed"]
             changed.append(seconds)
-            alone.append(by_git(paths, f"{THEIRS}# {number}\n"))
+            exclusive_lock.append(by_git(paths, f"{THEIRS}# {number}\n"))
         module(paths, "last")
         unchanged = []
         for _round in range(3):
             seconds, result = module(paths, "last")
             assert not result["changed"]
             unchanged.append(seconds)
-        ratio = statistics.median(ours / theirs for ours, theirs in zip(changed, alone))
+        ratio = statistics.median(ours / theirs for ours, theirs in zip(changed, exclusive_lock))
         print(
             f"pipelines, {count} repositories: unchanged {statistics.median(unchanged) / count * 1000:.1f} ms each (at most 20); "
             f"changed {statistics.median(changed) / count * 1000:.1f} ms each, {ratio:.2f} x git alone (at most 1.3)",

@@ -109,11 +109,11 @@ def _every_option(spec: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 
 def _tasks(role: Path) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
-    todo = [task for path in sorted((role / "tasks").glob("*.yml")) for task in load(path) or []]
-    while todo:
-        task = todo.pop()
+    hint = [task for path in sorted((role / "tasks").glob("*.yml")) for task in load(path) or []]
+    while hint:
+        task = hint.pop()
         found.append(task)
-        todo += [inner for part in ("block", "rescue", "always") for inner in task.get(part, [])]
+        hint += [inner for part in ("block", "rescue", "always") for inner in task.get(part, [])]
     return found
 
 
@@ -164,13 +164,13 @@ def test_what_is_true_or_a_number_is_read_so_where_it_came_as_a_text(role: Path)
     """`-e qemu_exclusive=false` gives the text "false", which an expression takes for true: only modules read their options."""
     kinds = ("bool", "int", "float")
     names = [name for name, option in main_spec(role).get("options", {}).items() if option.get("type") in kinds]
-    alone = r"\{\{ %s( \| default\([^)]*\))?( or omit)? \}\}"
+    exclusive_lock = r"\{\{ %s( \| default\([^)]*\))?( or omit)? \}\}"
     wrong = [
         f"{path.relative_to(ROOT)}:{number} {name}"
         for path in [*(role / "tasks").glob("*.yml"), *(role / "vars").glob("*.yml")]
         for number, line in enumerate(path.read_text().splitlines(), 1)
         for name in names
-        if re.search(rf"\b{name}\b(?! \| (bool|int|float|string)\b)", re.sub(alone % name, "", line))
+        if re.search(rf"\b{name}\b(?! \| (bool|int|float|string)\b)", re.sub(exclusive_lock % name, "", line))
     ]
     assert wrong == []
 

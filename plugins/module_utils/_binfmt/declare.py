@@ -74,20 +74,20 @@ def _carry_out(
         )
         return wish, world, plan(wish, world, programs)
 
-    wish, world, todo = look()
-    if check_mode or not todo.steps:
-        return carry_out(todo, check_mode=True), wish, world
-    from .kernel_write import alone
+    wish, world, way = look()
+    if check_mode or not way.steps:
+        return carry_out(way, check_mode=True), wish, world
+    from .kernel_write import exclusive_lock
 
-    with alone():
-        wish, world, todo = look()  # another host of this kernel may have done it meanwhile
+    with exclusive_lock():
+        wish, world, way = look()  # another host of this kernel may have done it meanwhile
         after = [world]
 
         def reread() -> dict[str, Any]:
             after.append(read(architectures, programs, verify=verify))
             return view(wish, after[-1])
 
-        result = carry_out(todo, check_mode=False, reread=reread)
+        result = carry_out(way, check_mode=False, reread=reread)
     return result, wish, after[-1]
 
 
@@ -111,7 +111,7 @@ def _wanted(
         flags = qemu.flags(interpreter, version, options["credentials"])
         wanted[architecture.oci] = Handler.for_architecture(architecture, interpreter, flags)
     if missing:
-        raise Problem("; ".join(problem.what for problem in missing), missing[0].todo)
+        raise Problem("; ".join(problem.what for problem in missing), missing[0].hint)
     return wanted
 
 

@@ -79,7 +79,7 @@ def switch(on: bool) -> None:
 
 
 @contextmanager
-def alone() -> Iterator[None]:
+def exclusive_lock() -> Iterator[None]:
     """Keep everybody else who asks for it off this kernel's handlers, hosts in other containers too.
 
     Containers of one kernel have no file in common but the kernel's own, so the lock is taken on one of those.
@@ -118,15 +118,15 @@ def _alone_unmounted() -> Iterator[None]:
         yield
 
 
-def _run(command: list[str], what: str, todo: str) -> None:
+def _run(command: list[str], what: str, hint: str) -> None:
     try:
         done = subprocess.run(  # pylint: disable=ansible-bad-function
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
         )
     except OSError as error:
-        raise Problem(f"{what}: {command[0]}: {error.strerror}", todo) from error
+        raise Problem(f"{what}: {command[0]}: {error.strerror}", hint) from error
     if done.returncode != 0:
-        raise Problem(f"{what}: {done.stdout.decode('utf-8', 'replace').strip()}", todo)
+        raise Problem(f"{what}: {done.stdout.decode('utf-8', 'replace').strip()}", hint)
 
 
 def _write(name: str, text: str) -> None:

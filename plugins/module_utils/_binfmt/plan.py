@@ -186,7 +186,7 @@ def plan(wish: Wish, world: World, programs: qemu.Programs) -> Plan:
             old = world.kernel.named(wanted.name)
             steps.append(_change().registration(architecture, wanted, old, troubles, programs if wish.verify else None))
     if (steps or wish.handlers) and world.kernel.state != "on":
-        steps[:0] = _change().awaken(world.kernel)
+        steps[:0] = _change().enable_steps(world.kernel)
         after["binfmt_misc"] = "on"
     if steps:
         _demand_rights(world.kernel, steps)

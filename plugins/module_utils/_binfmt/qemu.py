@@ -38,10 +38,10 @@ def find(architecture: Architecture, directory: str | None = None) -> str:
     """
     if directory is None:
         candidates = [path.format(architecture.qemu) for path in PACKAGED]
-        where, todo = "on this host", "install the package qemu-user-static (role multiarch.drone.qemu does)"
+        where, hint = "on this host", "install the package qemu-user-static (role multiarch.drone.qemu does)"
     else:
         candidates = [os.path.join(directory, name.format(architecture.qemu)) for name in LOOSE]
-        where, todo = f"in {directory}", f"it has to hold one of {', '.join(map(os.path.basename, candidates))}"
+        where, hint = f"in {directory}", f"it has to hold one of {', '.join(map(os.path.basename, candidates))}"
     there = [path for path in candidates if os.path.lexists(path)]
     troubles = []
     for path in there:
@@ -50,8 +50,8 @@ def find(architecture: Architecture, directory: str | None = None) -> str:
             return path
         troubles.append(trouble)
     if troubles:
-        raise Problem("; ".join(troubles), todo)
-    raise Problem(f"there is no static QEMU for linux/{architecture.oci} {where}", todo)
+        raise Problem("; ".join(troubles), hint)
+    raise Problem(f"there is no static QEMU for linux/{architecture.oci} {where}", hint)
 
 
 def unusable(path: str) -> str:

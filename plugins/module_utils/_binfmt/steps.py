@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .kernel import Handler, Kernel
 
 
-def awaken(kernel: Kernel) -> Iterable[Step]:
+def enable_steps(kernel: Kernel) -> Iterable[Step]:
     """Give the steps that bring binfmt_misc up."""
     if kernel.state == "not loaded":
         binfmt.load(dry=True)

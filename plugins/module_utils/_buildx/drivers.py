@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from typing import Callable, Mapping, NamedTuple
 
-from .._problem import Problem, near
+from .._problem import Problem, suggest
 
 SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtp]?)(?:i?b)?", re.IGNORECASE)
 
@@ -179,8 +179,8 @@ def driver_opts(where: str, driver: str, given: Mapping[str, object]) -> dict[st
             if not re.fullmatch(r"env\.[A-Za-z_]\w*", name):
                 raise Problem(f"{where}: {name!r} is no driver option", "write env.NAME")
         elif name not in known.options:
-            todo = near(name, known.options) if known.options else f"the {driver} driver takes none"
-            raise Problem(f"{where}: {name!r} is no option of the {driver} driver", todo)
+            hint = suggest(name, known.options) if known.options else f"the {driver} driver takes none"
+            raise Problem(f"{where}: {name!r} is no option of the {driver} driver", hint)
         else:
             try:
                 known.options[name](text)

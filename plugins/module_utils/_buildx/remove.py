@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Mapping
 
 from .._change import Plan, Step
 from .._docker.cli import last_words
-from .._problem import Problem, near
+from .._problem import Problem, suggest
 from .node import aside, daemon_options
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def _readable(store: Store) -> Iterable[Builder]:
         except Problem as problem:
             # Whose nodes are unknown could lose its cache as an orphan.
             raise Problem(
-                problem.what, f"mend it first: what it owns would look like orphans; {problem.todo}"
+                problem.what, f"mend it first: what it owns would look like orphans; {problem.hint}"
             ) from problem
         if builder is not None:
             yield builder
@@ -140,7 +140,7 @@ def orphan_steps(docker: Docker, there: Sequence[Mapping[str, Any]], names: Sequ
         if not re.fullmatch(re.escape(PREFIX) + r"[a-z][a-z0-9._-]*", name):
             raise Problem(
                 f"{name!r} is no orphan of buildx",
-                near(name, [str(item["name"]) for item in there]) if there else "there are none",
+                suggest(name, [str(item["name"]) for item in there]) if there else "there are none",
             )
     wanted = sorted((item for item in there if item["name"] in names), key=lambda item: str(item["type"]))
     return [_orphan_step(docker, str(item["type"]), str(item["name"])) for item in wanted]

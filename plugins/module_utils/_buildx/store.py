@@ -89,8 +89,8 @@ def read_config(text: str) -> dict[str, Any]:
 def check_name(name: str, what: str = "builder") -> str:
     """Return a name that is safe as a file's name, as buildx wants it."""
     if not NAME.match(name) or len(name) > 128:
-        todo = "a letter, then letters, digits, dots, dashes and underscores, in lower case"
-        raise Problem(f"{name!r} is no name for a {what}", todo)
+        hint = "a letter, then letters, digits, dots, dashes and underscores, in lower case"
+        raise Problem(f"{name!r} is no name for a {what}", hint)
     return name
 
 
@@ -269,8 +269,8 @@ def parse(data: bytes, path: str) -> Builder:
         nodes = tuple(_node(node) for node in raw.get("Nodes") or [])
         return Builder(str(raw["Name"]), str(raw["Driver"]), nodes)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        todo = "put a good copy there, or remove the file and declare the builder again (its cache stays)"
-        raise Problem(f"{path} is no builder that buildx could read ({error})", todo) from error
+        hint = "put a good copy there, or remove the file and declare the builder again (its cache stays)"
+        raise Problem(f"{path} is no builder that buildx could read ({error})", hint) from error
 
 
 def _node(raw: Mapping[str, Any]) -> Node:

@@ -15,7 +15,7 @@ from urllib.parse import quote_plus
 
 from .._docker.cli import context_host
 from .._platform import parse_all
-from .._problem import Problem, near
+from .._problem import Problem, suggest
 from .drivers import DRIVERS, driver_opts, endpoint
 from .store import CONFIG_DIR, NETWORK_HOST, Builder, Node, Store, check_name, read_config
 
@@ -50,12 +50,12 @@ def wish_of(params: Mapping[str, Any], store: Store) -> Wish:
         )
     given = params["buildkitd_config"]
     if given and not known.daemon:
-        todo = (
+        hint = (
             "configure that daemon itself: role multiarch.drone.buildkitd"
             if driver == "remote"
             else "use the daemon's daemon.json"
         )
-        raise Problem(f"buildkitd_config with the {driver} driver, which starts no BuildKit", todo)
+        raise Problem(f"buildkitd_config with the {driver} driver, which starts no BuildKit", hint)
     source = given or {}
     if given is None and known.daemon:
         # What buildx itself takes without a word when no file is named.
@@ -110,8 +110,8 @@ def _check_together(nodes: Sequence[Node], store: Store, builder: str) -> None:
         values = [getattr(node, what) for node in nodes]
         twice = next((value for value in values if values.count(value) > 1), None)
         if twice is not None:
-            todo = "give each node an endpoint of its own" if what == "endpoint" else "give each node a name of its own"
-            raise Problem(f"two nodes have the {what} {twice}", todo)
+            hint = "give each node an endpoint of its own" if what == "endpoint" else "give each node a name of its own"
+            raise Problem(f"two nodes have the {what} {twice}", hint)
     owner: dict[str, str] = {}
     for node in nodes:
         if len(nodes) > 1 and not node.platforms:
@@ -215,11 +215,11 @@ def _doubts(config: Mapping[str, Any]) -> Iterable[str]:
     """Yield a warning for what buildkitd would ignore without a word, or take otherwise than most people think."""
     for name in config:
         if name not in SETTINGS:
-            yield f"buildkitd_config: {name!r} is no setting of buildkitd; {near(name, SETTINGS)}"
+            yield f"buildkitd_config: {name!r} is no setting of buildkitd; {suggest(name, SETTINGS)}"
     for registry, settings in (config.get("registry") or {}).items():
         for name in settings:
             if name not in REGISTRY_SETTINGS:
-                yield f"buildkitd_config: registry {registry}: {name!r} is no setting of buildkitd; {near(name, REGISTRY_SETTINGS)}"
+                yield f"buildkitd_config: registry {registry}: {name!r} is no setting of buildkitd; {suggest(name, REGISTRY_SETTINGS)}"
     worker = config.get("worker")
     for kind, settings in worker.items() if isinstance(worker, Mapping) else ():
         if not isinstance(settings, Mapping):

@@ -69,10 +69,10 @@ class Output(NamedTuple):
     def problem(self) -> Problem:
         """Return the Problem that this failed call is."""
         said = without_passwords(last_words(self.err) or last_words(self.out) or "nothing")
-        todo = next((todo for pattern, todo in HINTS if re.search(pattern, self.err + self.out, re.IGNORECASE)), "")
+        hint = next((hint for pattern, hint in HINTS if re.search(pattern, self.err + self.out, re.IGNORECASE)), "")
         return Problem(
             f"{shown(self.argv)} failed ({self.rc}): {said}",
-            todo,
+            hint,
             rc=self.rc,
             stderr=without_passwords(self.err[-4000:]),
         )

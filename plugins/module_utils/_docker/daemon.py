@@ -246,7 +246,7 @@ def _flags(pid: int) -> list[str]:
         return []
 
 
-def _json_object(path: str, todo: str) -> tuple[bytes | None, dict[str, Any]]:
+def _json_object(path: str, hint: str) -> tuple[bytes | None, dict[str, Any]]:
     """Return a file's bytes and the JSON object in it; (None, {}) where there is no file."""
     try:
         with open(path, "rb") as file:
@@ -260,9 +260,9 @@ def _json_object(path: str, todo: str) -> tuple[bytes | None, dict[str, Any]]:
     try:
         value = json.loads(text.decode())
     except ValueError as error:
-        raise Problem(f"{path} is no valid JSON: {error}", f"{todo}; nothing was changed") from error
+        raise Problem(f"{path} is no valid JSON: {error}", f"{hint}; nothing was changed") from error
     if not isinstance(value, dict):
-        raise Problem(f"{path} holds {type(value).__name__} where an object belongs", f"{todo}; nothing was changed")
+        raise Problem(f"{path} holds {type(value).__name__} where an object belongs", f"{hint}; nothing was changed")
     return text, value
 
 

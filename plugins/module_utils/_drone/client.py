@@ -51,8 +51,8 @@ class Unreachable(Problem):
 class Refused(Problem):
     """A Problem that the server answered, with its status and its own words."""
 
-    def __init__(self, what: str, todo: str, *, status: int, message: str) -> None:
-        super().__init__(what, todo)
+    def __init__(self, what: str, hint: str, *, status: int, message: str) -> None:
+        super().__init__(what, hint)
         self.status = status
         self.message = message
 
@@ -234,12 +234,12 @@ class Drone:
                 if locked and look is None:
                     raise problem
             except Lost as lost:
-                problem = Unreachable(f"{method} {self._wire.way}{target.partition('?')[0]}: {lost.why}", lost.todo)
+                problem = Unreachable(f"{method} {self._wire.way}{target.partition('?')[0]}: {lost.why}", lost.hint)
                 # An address that has never answered is more likely wrong than restarting: ask three times, not six.
                 again = lost.again and (self._wire.answered or attempt < 2)
                 doubtful = lost.sent
             if doubtful and look is None:
-                raise Unreachable(problem.what, f"nobody knows whether it was done; {problem.todo}")
+                raise Unreachable(problem.what, f"nobody knows whether it was done; {problem.hint}")
             if again and wait >= 0:
                 self._sleep(wait)
             seen = look() if doubtful and look else None
@@ -272,12 +272,12 @@ class Drone:
         except (ValueError, KeyError):
             told = self._page(answer)
         what = f"{method} {self._wire.way}{target.partition('?')[0]} answered {answer.status}: {told}"
-        todo = self._todo(answer, method, target, message)
+        hint = self._hint(answer, method, target, message)
         if answer.status == 401 and message not in NO_MEMBER:
-            return Unreachable(what, todo)
-        return Refused(what, todo, status=answer.status, message=message)
+            return Unreachable(what, hint)
+        return Refused(what, hint, status=answer.status, message=message)
 
-    def _todo(self, answer: Answer, method: str, target: str, message: str) -> str:
+    def _hint(self, answer: Answer, method: str, target: str, message: str) -> str:
         """Return what to do about an error that the server answered."""
         login = f"`{self._me.login}`" if self._me else "the token's owner"
         if message == "Forbidden" or (answer.status == 401 and message in NO_MEMBER):

@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Mapping, Sequence
 
 from .._change import Plan, Step
-from .._problem import Problem, near
+from .._problem import Problem, suggest
 from .items import Item, Place, Row, Wish, change, check_places, create, delete, others, read, update, wishes_of
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def check_expression(expr: str) -> None:
     """Raise a Problem unless an expression has six fields, or is a word such as @daily."""
     if expr.startswith("@"):
         if expr not in WORDS and not EVERY.fullmatch(expr):
-            hint = near(expr, [*WORDS, "@every 1h30m"])
+            hint = suggest(expr, [*WORDS, "@every 1h30m"])
             raise Problem(f"{expr!r} is no cron expression of Drone's", hint)
         return
     fields = expr.split()

@@ -89,8 +89,8 @@ class Fingerprints:
         except FileNotFoundError:
             return os.urandom(32), {}
         except OSError as error:
-            todo = "a symbolic link is not followed; name the file itself" if os.path.islink(self._path) else ""
-            raise Problem(f"fingerprints: {self._path} cannot be read: {error.strerror}", todo) from error
+            hint = "a symbolic link is not followed; name the file itself" if os.path.islink(self._path) else ""
+            raise Problem(f"fingerprints: {self._path} cannot be read: {error.strerror}", hint) from error
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             os.close(handle)
             raise Problem(f"fingerprints: {self._path} is no regular file", "name a file of its own")

@@ -31,10 +31,10 @@ REDIRECTS = (301, 302, 303, 307, 308)
 class Lost(Exception):
     """No answer came. `sent` says whether the server may have acted, `again` whether asking again may help."""
 
-    def __init__(self, why: str, todo: str = "", *, sent: bool = False, again: bool = False) -> None:
+    def __init__(self, why: str, hint: str = "", *, sent: bool = False, again: bool = False) -> None:
         super().__init__(why)
         self.why = why
-        self.todo = todo
+        self.hint = hint
         self.sent = sent
         self.again = again
 

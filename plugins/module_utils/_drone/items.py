@@ -125,8 +125,8 @@ def _out_of_reach(drone: Drone, missing: Sequence[str]) -> Problem:
             "it takes write access at the source-code host, or an administrator's token",
         )
     problem = unknown(missing, known, drone)
-    todo = "a new repository becomes known by drone_repo with missing=synchronize"
-    return Problem(problem.what, todo, **problem.facts)
+    hint = "a new repository becomes known by drone_repo with missing=synchronize"
+    return Problem(problem.what, hint, **problem.facts)
 
 
 def others(world: Iterable[Item], wishes: Mapping[Item, Wish]) -> dict[Item, Wish]:
@@ -167,8 +167,8 @@ def create(drone: Drone, item: Item, what: str, body: Row, names: Collection[str
     except Refused as refused:
         same = [name for name in names if name.lower() == item.name.lower()]
         if refused.message.startswith("UNIQUE constraint") and same:
-            todo = "name it so, or delete that first"
-            raise Problem(f"the server has {same[0]}, which its database takes for the same", todo) from refused
+            hint = "name it so, or delete that first"
+            raise Problem(f"the server has {same[0]}, which its database takes for the same", hint) from refused
         raise
 
 

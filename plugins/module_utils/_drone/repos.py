@@ -141,7 +141,9 @@ def _meant(text: str, known: Collection[str], *, search: bool) -> str:
         import difflib
 
         by_lower_case = {slug.lower(): slug for slug in known}
-        meant = [by_lower_case[near] for near in difflib.get_close_matches(lower, by_lower_case, n=1, cutoff=0.75)]
+        meant = [
+            by_lower_case[suggest] for suggest in difflib.get_close_matches(lower, by_lower_case, n=1, cutoff=0.75)
+        ]
     case = "; names are case-sensitive" if meant and meant[0].lower() == lower else ""
     return f" (did you mean {meant[0]}?{case})" if meant else ""
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Mapping
 
 from .._platform import Platform, parse_all
-from .._problem import Problem, near
+from .._problem import Problem, suggest
 from .reference import Reference
 
 if TYPE_CHECKING:
@@ -164,9 +164,9 @@ def wish(params: Mapping[str, Any]) -> Build:
     context = _context(params["context"])
     for name, source in params["build_contexts"].items():
         if "://" not in str(source) and not is_url(str(source)) and not os.path.isdir(str(source)):
-            todo = "give a directory's absolute path, docker-image://…, oci-layout://…, target:… or a URL"
+            hint = "give a directory's absolute path, docker-image://…, oci-layout://…, target:… or a URL"
             if not str(source).startswith("target:"):
-                raise Problem(f"build_contexts: {name} is {source}, which is not there on this host", todo)
+                raise Problem(f"build_contexts: {name} is {source}, which is not there on this host", hint)
     return Build(
         context,
         _dockerfile(context, params["file"]),
@@ -221,8 +221,8 @@ def _context(text: str) -> str:
         )
     if os.path.exists(path):
         raise Problem(f"the context {path} is no directory", "give the directory that holds the Dockerfile")
-    todo = "a context is on the host: copy it there first (ansible.builtin.copy, ansible.posix.synchronize), or give a Git URL"
-    raise Problem(f"the context {path} is not there on this host", todo)
+    hint = "a context is on the host: copy it there first (ansible.builtin.copy, ansible.posix.synchronize), or give a Git URL"
+    raise Problem(f"the context {path} is not there on this host", hint)
 
 
 def _dockerfile(context: str, file: str | None) -> str:
@@ -239,7 +239,9 @@ def _dockerfile(context: str, file: str | None) -> str:
         there = [name for name in os.listdir(os.path.dirname(path)) if "dockerfile" in name.lower()]
     except OSError:
         there = []
-    raise Problem(f"there is no Dockerfile {path}", near(os.path.basename(path), there) if there else "give it in file")
+    raise Problem(
+        f"there is no Dockerfile {path}", suggest(os.path.basename(path), there) if there else "give it in file"
+    )
 
 
 def _secret(number: int, entry: Mapping[str, Any]) -> Secret:
@@ -268,7 +270,7 @@ def _check_type(text: str, option: str, what: str, known: Sequence[str]) -> None
     """Raise a Problem where `type=` names nothing that BuildKit knows."""
     kind = _fields(text).get("type", "")
     if kind and kind not in known:
-        raise Problem(f"{option}: {text!r}: {kind!r} is no {what}", near(kind, known))
+        raise Problem(f"{option}: {text!r}: {kind!r} is no {what}", suggest(kind, known))
     if not text.strip():
         raise Problem(f"{option} has an empty entry", f"give type={known[0]},… or remove it")
 

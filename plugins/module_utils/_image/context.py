@@ -140,5 +140,5 @@ def _add(sha256: Any, path: str, size: int, buffer: memoryview) -> None:
 
 
 def _unreadable(path: str, error: OSError) -> Problem:
-    todo = "make it readable, or leave it out with .dockerignore"
-    return Problem(f"{path}: {error.strerror}", todo)
+    hint = "make it readable, or leave it out with .dockerignore"
+    return Problem(f"{path}: {error.strerror}", hint)

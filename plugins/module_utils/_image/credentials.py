@@ -124,8 +124,8 @@ def _ask_helper(helper: str, key: str, path: str, deadline: float) -> Credential
             check=False,
         )
     except FileNotFoundError:
-        todo = f"install it in a directory of PATH, or remove {helper!r} from {path}"
-        raise Problem(f"{program}, which {path} names, is not installed", todo) from None
+        hint = f"install it in a directory of PATH, or remove {helper!r} from {path}"
+        raise Problem(f"{program}, which {path} names, is not installed", hint) from None
     except OSError as error:
         raise Problem(f"{program} cannot be run: {error.strerror}", "is it executable?") from error
     except subprocess.TimeoutExpired:

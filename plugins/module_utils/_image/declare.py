@@ -205,8 +205,8 @@ def _prove(build: Build, built: Built, images: Mapping[str, Image | None], input
         same = image and input_digest and image.document.annotations.get(KEY) == input_digest
         if image is None or (digest and image.digest != digest and not same):
             has = image.digest if image else "nothing that we may read"
-            todo = "is it the same registry for the builder and for this host, and did nobody else push?"
-            raise Problem(f"{tag}: the build pushed {digest}, and the registry has {has}", todo, log=list(built.log))
+            hint = "is it the same registry for the builder and for this host, and did nobody else push?"
+            raise Problem(f"{tag}: the build pushed {digest}, and the registry has {has}", hint, log=list(built.log))
         lacks = missing(image, build.platforms)
         if lacks:
             raise Problem(f"{tag} was pushed and lacks {', '.join(lacks)}", "see the log", log=list(built.log))
@@ -250,6 +250,6 @@ def _secret_lines(path: str, value: str) -> list[str]:
 def _failure(build: Build, output: Output, log: tuple[str, ...]) -> Problem:
     said = last_words("\n".join(log)) or f"exit status {output.rc}"
     text = "\n".join(log)
-    todo = next((todo for words, todo in HINTS if words in text), "") or output.problem().todo
+    hint = next((hint for words, hint in HINTS if words in text), "") or output.problem().hint
     what = ", ".join(map(str, build.tags)) or without_passwords(build.context)
-    return Problem(f"building {what} failed: {said}", todo or "its last lines are in log", rc=output.rc, log=list(log))
+    return Problem(f"building {what} failed: {said}", hint or "its last lines are in log", rc=output.rc, log=list(log))

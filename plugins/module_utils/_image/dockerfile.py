@@ -69,13 +69,13 @@ def needs(
             if name is None:
                 unknown[f"line {line}: which image it names depends on the build"] = None
             elif not name:
-                todo = "give its variable a value in build_args, or a default in ARG"
-                raise Problem(f"the Dockerfile's line {line} names no image", todo)
+                hint = "give its variable a value in build_args, or a default in ARG"
+                raise Problem(f"the Dockerfile's line {line} names no image", hint)
             elif _full(name) not in replaced:
                 try:
                     images[Reference.parse(name)] = None
                 except Problem as problem:
-                    raise Problem(f"the Dockerfile's line {line}: {problem.what}", problem.todo) from None
+                    raise Problem(f"the Dockerfile's line {line}: {problem.what}", problem.hint) from None
     for number, instruction in enumerate(instructions):
         if instruction.name == "ADD" and not _is_pinned(instructions[:number], instruction, build_args):
             for word in instruction.text.split()[:-1]:

@@ -177,11 +177,11 @@ class Transport:
         if isinstance(error, socket.timeout):
             return late(netloc)
         if isinstance(error, ssl.SSLCertVerificationError):
-            todo = "give the CA's certificate with ca_path, or list the registry in insecure_registries"
-            return Problem(f"{url}: its certificate is not trusted: {error.verify_message}", todo)
+            hint = "give the CA's certificate with ca_path, or list the registry in insecure_registries"
+            return Problem(f"{url}: its certificate is not trusted: {error.verify_message}", hint)
         if isinstance(error, ssl.SSLError):
-            todo = "if it speaks plain HTTP, list it in insecure_registries"
-            return PlainHttp(f"{url}: no TLS connection: {error.reason or error}", todo)
+            hint = "if it speaks plain HTTP, list it in insecure_registries"
+            return PlainHttp(f"{url}: no TLS connection: {error.reason or error}", hint)
         if isinstance(error, socket.gaierror):
             return Problem(
                 f"{url}: the host's name is not known: {error.strerror}", "check the name and this host's DNS"

@@ -64,8 +64,8 @@ def parse(body: bytes, digest: str, content_type: str, where: str) -> Document:
         raise Problem(f"{where}: the answer is no manifest, but JSON of another kind", "is it a registry?")
     media_type = str(content.get("mediaType") or content_type.split(";")[0].strip())
     if content.get("schemaVersion") == 1:
-        todo = "push it again with a Docker of this decade"
-        raise Problem(f"{where} is an image of Docker's schema 1, which names no platforms and is no longer read", todo)
+        hint = "push it again with a Docker of this decade"
+        raise Problem(f"{where} is an image of Docker's schema 1, which names no platforms and is no longer read", hint)
     has_list, has_config = isinstance(content.get("manifests"), list), isinstance(content.get("config"), dict)
     if has_list == has_config:
         # Both at once is an attack on readers that choose differently: CVE-2021-41190.

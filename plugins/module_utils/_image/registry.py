@@ -323,10 +323,10 @@ class Client:
         if status == 429:
             wait = answer.headers.get("retry-after", "")
             when = f"in {wait} seconds" if wait.isdigit() else "later"
-            todo = f"try again {when}, log in (docker login {registry}), or name a mirror's image"
-            return Problem(f"{reference}: {registry} has had too many requests from here ({said})", todo)
-        todo = "try again later" if status >= 500 else "is it a registry, or a proxy's page?"
-        return Problem(f"{reference}: {answer.url} says {said}", todo)
+            hint = f"try again {when}, log in (docker login {registry}), or name a mirror's image"
+            return Problem(f"{reference}: {registry} has had too many requests from here ({said})", hint)
+        hint = "try again later" if status >= 500 else "is it a registry, or a proxy's page?"
+        return Problem(f"{reference}: {answer.url} says {said}", hint)
 
 
 def _no_access(what: str, said: str, credentials: Credentials | None) -> Problem:
@@ -336,8 +336,8 @@ def _no_access(what: str, said: str, credentials: Credentials | None) -> Problem
         from . import credentials as _credentials
 
         where = _credentials.config_path()
-        todo = f"there are no credentials for it in {where}: {login}, or check the name"
-        return Denied(f"{what}: no access: {said}", todo)
+        hint = f"there are no credentials for it in {where}: {login}, or check the name"
+        return Denied(f"{what}: no access: {said}", hint)
     who = f"{credentials.username or 'a token'} from {credentials.source}"
     return Denied(f"{what}: no access for {who}: {said}", f"check the name and the user's rights, or {login} again")
 

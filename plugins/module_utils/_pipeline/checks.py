@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Collection, Iterable, Mapping
 
 from .._drone.client import Refused, repo_route, route, safe_to_repeat
-from .._problem import Problem, near
+from .._problem import Problem, suggest
 from .pipeline import from_secrets
 from .plugins import is_privileged
 from .yaml_patch import read, sign
@@ -59,7 +59,7 @@ class Server:
         if slug not in self._rows:
             raise Problem(
                 f"{self.drone.url} knows no repository {slug}",
-                f"{near(slug, self._rows) if self._rows else 'synchronize it'}",
+                f"{suggest(slug, self._rows) if self._rows else 'synchronize it'}",
             )
         return self._rows[slug]
 
@@ -73,11 +73,11 @@ class Server:
                 key = next((key for key in NEEDS_TRUST if step.get(key)), None)
                 if key is None:
                     continue
-                todo = trust
+                hint = trust
                 if key == "privileged" and is_privileged(step.get("image", ""), self.privileged_images):
-                    todo = "the runners privilege its image without trust: set privileged to false"
+                    hint = "the runners privilege its image without trust: set privileged to false"
                 raise Problem(
-                    f"{slug} is not trusted, and step {step.get('name')} has {key}, which Drone refuses there", todo
+                    f"{slug} is not trusted, and step {step.get('name')} has {key}, which Drone refuses there", hint
                 )
             for volume in document.get("volumes", ()):
                 if "host" in volume or (volume.get("temp") or {}).get("medium") == "memory":
@@ -99,7 +99,7 @@ class Server:
         shared = self._shared(slug.split("/")[0])
         missing = sorted(wanted - have - (shared or set()))
         if missing and shared is not None:
-            hint = near(missing[0], have | shared) if have | shared else f"{slug} has none"
+            hint = suggest(missing[0], have | shared) if have | shared else f"{slug} has none"
             raise Problem(
                 f"{slug} has no secret {', '.join(missing)} ({hint})",
                 "make it with multiarch.drone.drone_secret, or name it in known_secrets if another source provides it",

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Iterable, Sequence
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
-from .._problem import Problem, near
+from .._problem import Problem, suggest
 
 REGULAR = ("100644", "100755")
 _KINDS = {
@@ -182,9 +182,9 @@ class Remote:
         text = self.scrub(said)
         lines = [line.strip() for line in text.splitlines() if re.search(r"fatal|error|^remote: |denied|failed", line)]
         words = "; ".join((lines or text.strip().splitlines() or ["git said nothing"])[:6])
-        todo = next((todo for sign, todo in _HINTS if sign in text), "see what git says")
+        hint = next((hint for sign, hint in _HINTS if sign in text), "see what git says")
         command = next((word for word in arguments if word in _COMMANDS), "git")
-        return Problem(f"{self}: git {command}: {words}", todo)
+        return Problem(f"{self}: git {command}: {words}", hint)
 
     def scrub(self, said: bytes) -> str:
         """Return what git said without the password, should a server or a helper repeat it."""
@@ -306,7 +306,7 @@ class Branch:
 
     def _no_branch(self, heads: list[str]) -> Problem:
         if self.name:
-            return Problem(f"{self.remote} has no branch {self.name}", near(self.name, heads))
+            return Problem(f"{self.remote} has no branch {self.name}", suggest(self.name, heads))
         return Problem(
             f"{self.remote}: its default branch has no commit", f"set branch; it has: {', '.join(heads[:9])}"
         )

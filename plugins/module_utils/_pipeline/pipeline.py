@@ -239,7 +239,7 @@ class Pipeline:
             self.plugin.name in ("ecr", "any")
             or not isinstance(registry, str)
             or not registry
-            or plugins.put_in(registry)
+            or plugins.has_substitution(registry)
         ):
             return
         host = re.sub(r"^https?://", "", registry).split("/")[0]

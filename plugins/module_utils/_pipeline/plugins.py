@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Iterable, Iterator, Mapping
 from urllib.parse import unquote
 
-from .._problem import Problem, near
+from .._problem import Problem, suggest
 
 
 def _words(text: str) -> frozenset[str]:
@@ -167,7 +167,7 @@ _NO_CREDENTIAL = frozenset(["secret"])
 def find(name: str) -> Plugin:
     """Return the plugin of that name; raise a Problem with the near match where there is none."""
     if name not in PLUGINS:
-        raise Problem(f"{name!r} is no plugin", near(name, PLUGINS))
+        raise Problem(f"{name!r} is no plugin", suggest(name, PLUGINS))
     return PLUGINS[name]
 
 
@@ -181,12 +181,12 @@ def check_settings(plugin: Plugin, settings: Mapping[str, Any], where: str) -> N
             raise Problem(f"{where}: settings {other} and {name} are the same one to Drone", "keep one of them")
         if plugin.name == "any" or name.lower() in plugin.settings:
             continue
-        todo = plugin.elsewhere.get(name.lower())
-        if todo is None and name.lower() == "platforms":
-            todo = _who_can()
+        hint = plugin.elsewhere.get(name.lower())
+        if hint is None and name.lower() == "platforms":
+            hint = _who_can()
         raise Problem(
             f"{where}: plugin {plugin.name} has no setting {name!r} and would ignore it",
-            todo or near(name.lower(), plugin.settings),
+            hint or suggest(name.lower(), plugin.settings),
         )
 
 
@@ -202,7 +202,12 @@ def check_ecr(settings: Mapping[str, Any], where: str) -> None:
     """Raise a Problem where an ECR registry is not of the region that the plugin logs in to."""
     by_lower_case = {name.lower(): value for name, value in settings.items()}
     registry, region = by_lower_case.get("registry"), by_lower_case.get("region") or "us-east-1"
-    if not isinstance(registry, str) or not registry or not isinstance(region, str) or put_in(registry + region):
+    if (
+        not isinstance(registry, str)
+        or not registry
+        or not isinstance(region, str)
+        or has_substitution(registry + region)
+    ):
         return
     match = re.search(r"\.dkr[.-]ecr(?:-fips)?\.([a-z0-9-]+)\.", registry)
     if not match:
@@ -214,7 +219,7 @@ def check_ecr(settings: Mapping[str, Any], where: str) -> None:
         )
 
 
-def put_in(text: str) -> bool:
+def has_substitution(text: str) -> bool:
     """Tell whether Drone puts something into a text: a variable, or in a template what `.input` has."""
     return "$" in text or "{{" in text
 

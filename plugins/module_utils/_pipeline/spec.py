@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Iterable, Mapping
 
 from .._platform import Platform, parse_all
-from .._problem import Problem, near
+from .._problem import Problem, suggest
 from . import plugins
 
 Value = Any  # a string, or {"from_secret": NAME}
@@ -105,7 +105,7 @@ def check_shape(given: Any, spec: Mapping[str, Mapping[str, Any]], where: str) -
         raise Problem(f"{where} is {type(given).__name__} and not a dictionary", "write it as {name: …, repo: …}")
     for word in given:
         if word not in spec:
-            raise Problem(f"{where}: {word!r} is no word of a pipeline's description", near(str(word), spec))
+            raise Problem(f"{where}: {word!r} is no word of a pipeline's description", suggest(str(word), spec))
     result: dict[str, Any] = {}
     for word, rule in spec.items():
         value = given.get(word, rule.get("default"))
@@ -139,7 +139,7 @@ def _checked(value: Any, rule: Mapping[str, Any], where: str) -> Any:
             raise Problem(f"{where}: {value!r} is no text", "write one value")
         value = str(value)
         if rule.get("choices") and value not in rule["choices"]:
-            raise Problem(f"{where}: {value!r} is none", near(value, rule["choices"]))
+            raise Problem(f"{where}: {value!r} is none", suggest(value, rule["choices"]))
         if not value.strip() and (rule.get("required") or rule.get("default")):
             raise Problem(f"{where} is empty", "set it, or leave it out")
     return value
@@ -151,7 +151,7 @@ def lift(given: dict[str, Any], settings: Mapping[str, Any], where: str) -> dict
         word = name.lower()
         if word not in AS_SETTINGS:
             raise Problem(
-                f"{where}: setting {name!r} is a plugin's, and strategy remote runs none", near(word, AS_SETTINGS)
+                f"{where}: setting {name!r} is a plugin's, and strategy remote runs none", suggest(word, AS_SETTINGS)
             )
         if word in given and given[word] not in (None, False):
             raise Problem(f"{where}: {word} and settings.{name} say the same", "keep one of them")
@@ -167,7 +167,7 @@ def tags(given: Iterable[Any], where: str) -> tuple[str, ...]:
                 f"{where}: the tag {tag} was read as a number, and 1.10 would become 1.1", f'quote it: "{tag}"'
             )
         text = str(tag)
-        if not plugins.put_in(text) and not re.fullmatch(r"\w[\w.-]{0,127}", text, re.ASCII):
+        if not plugins.has_substitution(text) and not re.fullmatch(r"\w[\w.-]{0,127}", text, re.ASCII):
             raise Problem(f"{where}: {text!r} is no tag", "a tag has letters, digits, `_`, `.` and `-`, at most 128")
         tags.append(text)
     return tuple(tags)
@@ -222,7 +222,7 @@ def builder(given: Mapping[str, Any], where: str) -> Builder:
 
 
 def check_repo(repo: str, where: str) -> None:
-    if plugins.put_in(repo):
+    if plugins.has_substitution(repo):
         return
     name, tag = repo.rpartition(":")[::2]
     if name and "/" not in tag:

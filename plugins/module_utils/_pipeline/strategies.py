@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Iterable, Mapping
 
 from .._problem import Problem
 from .pipeline import DOCKER_CLI, Pipeline
-from .plugins import put_in
+from .plugins import has_substitution
 
 if TYPE_CHECKING:
     from .._platform import Platform
@@ -189,7 +189,7 @@ class Shell:
 
     def word(self, text: str) -> str:
         """Return a text as one word of a command."""
-        if not put_in(text) and "\\" not in text:
+        if not has_substitution(text) and "\\" not in text:
             return shlex.quote(text)
         for name, value in self.environment.items():
             if value == text:

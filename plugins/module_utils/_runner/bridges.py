@@ -42,18 +42,18 @@ def hidden(bip: str, networks: Mapping[str, str], registries: Mapping[str, Itera
         if "/" not in bip or own.network.num_addresses < 4 or own.ip == own.network.network_address:
             raise ValueError
     except ValueError:
-        todo = "write the bridge's own address with the length of its network: 10.231.0.1/24"
-        raise Problem(f"bip {bip!r} is no address of a bridge", todo) from None
-    todo = "choose a range that nothing here uses, such as 10.231.0.1/24"
+        hint = "write the bridge's own address with the length of its network: 10.231.0.1/24"
+        raise Problem(f"bip {bip!r} is no address of a bridge", hint) from None
+    hint = "choose a range that nothing here uses, such as 10.231.0.1/24"
     for name, addresses in registries.items():
         for address in addresses:
             if ipaddress.ip_address(address) in own.network:
                 what = f"bip {bip} hides {name} ({address}): the plugin's daemon would look for it on its own bridge"
-                raise Problem(what, todo)
+                raise Problem(what, hint)
     for what, network in networks.items():
         other = ipaddress.ip_network(network, strict=False)
         if other.version == own.version and other.prefixlen and own.network.overlaps(other):
-            raise Problem(f"bip {bip} overlaps {network}, {what}: builds would not reach what is there", todo)
+            raise Problem(f"bip {bip} overlaps {network}, {what}: builds would not reach what is there", hint)
 
 
 def addresses(hosts: Iterable[str]) -> dict[str, list[str]]:

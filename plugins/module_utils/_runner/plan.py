@@ -17,7 +17,7 @@ from .._docker import engine as _engine
 from .._docker.engine import call, must
 from .._files import File, names, read_file
 from .._problem import Problem
-from . import leftovers, wish
+from . import prune, wish
 from .variables import shown, variables
 from .wish import BUILDS, CONFIG, CONTAINER, ENVIRONMENT, LABEL, PRUNER, TIMER, UNIT, Runner, Tools
 
@@ -87,7 +87,7 @@ def tools(mounted: Iterable[str]) -> Tools:
     lacks = [path for path in mounted if path not in texts]
     if lacks:
         raise Problem(f"{lacks[0]} cannot be read on this host", "put it there first, or name another file")
-    source = sys.modules[leftovers.__name__].__loader__.get_source(leftovers.__name__)  # type: ignore[union-attr]
+    source = sys.modules[prune.__name__].__loader__.get_source(prune.__name__)  # type: ignore[union-attr]
     # Not the very one that runs this: it may be in an environment of somebody's, or gone with the next release.
     python = next(
         (path for path in ("/usr/bin/python3", sys.executable) if path and os.path.exists(path)), "/usr/bin/python3"
@@ -101,11 +101,11 @@ def read(image: str, drone: Drone | None = None, name: str = "") -> World:
     service, timer, docker = services(UNIT, TIMER, _engine.UNIT)
     if docker.state not in ("active", "reloading"):
         return World(files, service, timer)
-    engine = leftovers.Engine()
+    engine = prune.Engine()
     row = engine.get(f"/containers/{CONTAINER}/json")
     container = _container(row) if row else None
     have = (engine.get(f"/images/{image}/json") or {}).get("Id", "") if image else ""
-    found = leftovers.find(engine, CONTAINER, builders=False)
+    found = prune.find(engine, CONTAINER, builders=False)
     lost: tuple[Build, ...] = ()
     began = container.started if container and container.running else 0.0
     if drone:
@@ -264,7 +264,7 @@ def _container(row: Mapping[str, Any]) -> Container:
         bool(state.get("Running")),
         labels.get(LABEL, ""),
         row.get("Image", ""),
-        leftovers.seconds(state.get("StartedAt", "")),
+        prune.seconds(state.get("StartedAt", "")),
     )
 
 
@@ -278,9 +278,9 @@ def services(*units: str) -> list[Service]:
     return [*found, *[Service()] * len(units)][: len(units)]
 
 
-def _strangers(engine: leftovers.Engine) -> tuple[str, ...]:
+def _strangers(engine: prune.Engine) -> tuple[str, ...]:
     rows = engine.get("/containers/json") or []
-    names = [row["Names"][0].lstrip("/") for row in rows if leftovers.is_runner(row) and row.get("Names")]
+    names = [row["Names"][0].lstrip("/") for row in rows if prune.is_runner(row) and row.get("Names")]
     return tuple(name for name in names if name not in (CONTAINER, REHEARSAL))
 
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Iterable, Mapping
 from .._docker.engine import call, must
 from .._files import File, put
 from .._problem import Problem
-from . import leftovers
+from . import prune
 from .plan import REHEARSAL, REHEARSED, Policy, World, has_pinged, services
 from .wish import BUILDS, CONFIG, CONTAINER, ENVIRONMENT, PROGRAMS, UNIT, Runner
 
@@ -75,11 +75,11 @@ def drain(policy: Policy) -> None:
     """Stop the runner when its builds have ended; raise a Problem where that takes longer than it may."""
     must("systemctl", "stop", "--no-block", UNIT)
     if _until_stopped(policy.timeout):
-        if leftovers.started(leftovers.Engine(), CONTAINER):
+        if prune.started(prune.Engine(), CONTAINER):
             # One that its service has lost (Docker died): nothing has asked it to stop yet.
             call("docker", "stop", CONTAINER, timeout=policy.timeout)
         return
-    builds = leftovers.find(leftovers.Engine(), CONTAINER, builders=False).builds
+    builds = prune.find(prune.Engine(), CONTAINER, builders=False).builds
     names = ", ".join(builds) or "builds that it does not name"
     if policy.then == "cancel" and policy.drone:
         cancel(policy)
@@ -98,8 +98,8 @@ def kill() -> None:
     call("docker", "kill", CONTAINER)
     if not _until_stopped(60):
         raise Problem(f"{UNIT} does not stop though its container was killed", f"look at: systemctl status {UNIT}")
-    engine = leftovers.Engine()
-    leftovers.remove(engine, leftovers.find(engine, CONTAINER, builders=False).left)
+    engine = prune.Engine()
+    prune.remove(engine, prune.find(engine, CONTAINER, builders=False).left)
 
 
 def begin(ready: float) -> None:

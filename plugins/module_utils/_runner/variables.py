@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Mapping
 
 from .._image.reference import Reference
 from .._passwords import without_passwords
-from .._problem import Problem, near
+from .._problem import Problem, suggest
 
 if TYPE_CHECKING:
     from .._drone.http import Server
@@ -124,7 +124,7 @@ def environment_of(
         environment[variable] = _written(option, VARIABLES[variable], value)
     for event in wish["limit_events"] or ():
         if event not in EVENTS:
-            raise Problem(f"limit_events: {event!r} is no event of Drone", near(str(event), EVENTS))
+            raise Problem(f"limit_events: {event!r} is no event of Drone", suggest(str(event), EVENTS))
     for image in wish["privileged_images"] or ():
         Reference.parse(str(image))
     for key, value in (wish["env"] or {}).items():
@@ -216,7 +216,7 @@ def _check_variable(key: str) -> None:
     if key in FOLLOW:
         raise Problem(f"env: {key} is set by an option", f"use {FOLLOW[key]}")
     if key.startswith("DRONE_") and key not in VARIABLES:
-        raise Problem(f"env: the runner knows no {key}, and would ignore it", near(key, VARIABLES))
+        raise Problem(f"env: the runner knows no {key}, and would ignore it", suggest(key, VARIABLES))
 
 
 def _written(option: str, kind: str, value: Any) -> str:
@@ -251,13 +251,13 @@ def _check_pair(option: str, key: str, item: str) -> None:
         if not key or not item:
             raise Problem(f"{option}: {said!r} lacks its half", "write it as {key: value}")
         return
-    todo = "leave out the colons and commas, or give it in build_environment, which has no such limits"
+    hint = "leave out the colons and commas, or give it in build_environment, which has no such limits"
     if option == "volumes":
-        todo = "write {HOST PATH: CONTAINER PATH}; a runner's volumes are never read-only, mount it in the pipeline instead"
+        hint = "write {HOST PATH: CONTAINER PATH}; a runner's volumes are never read-only, mount it in the pipeline instead"
     if option == "secrets":
-        todo = "keep it as a secret of the repository or organisation (module drone_secret)"
+        hint = "keep it as a secret of the repository or organisation (module drone_secret)"
     raise Problem(
-        f"{option}: {said!r} has more colons or commas than a map of the runner takes: it would not start", todo
+        f"{option}: {said!r} has more colons or commas than a map of the runner takes: it would not start", hint
     )
 
 

@@ -269,11 +269,11 @@ def bips(wish: Mapping[str, Any]) -> list[str]:
 
 def _secret(text: str | None) -> str:
     secret = (text or "").strip()
-    todo = "give the server's own DRONE_RPC_SECRET, from a vault"
+    hint = "give the server's own DRONE_RPC_SECRET, from a vault"
     if not secret:
-        raise Problem("rpc_secret is empty, and without it the server hands out no build", todo)
+        raise Problem("rpc_secret is empty, and without it the server hands out no build", hint)
     if any(character.isspace() for character in secret):
-        raise Problem("rpc_secret has a space or a new line within", todo)
+        raise Problem("rpc_secret has a space or a new line within", hint)
     if secret.startswith("$ANSIBLE_VAULT"):
         raise Problem("rpc_secret is still encrypted", "decrypt it with --ask-vault-pass or --vault-password-file")
     return secret

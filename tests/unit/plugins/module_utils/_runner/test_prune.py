@@ -9,8 +9,8 @@ import sys
 import time
 
 import pytest
-from ansible_collections.multiarch.drone.plugins.module_utils._runner import leftovers
-from ansible_collections.multiarch.drone.plugins.module_utils._runner.leftovers import Thing, find, pick, seconds
+from ansible_collections.multiarch.drone.plugins.module_utils._runner import prune
+from ansible_collections.multiarch.drone.plugins.module_utils._runner.prune import Thing, find, pick, seconds
 
 NOW = int(time.time())
 STARTED = NOW - 1000
@@ -89,7 +89,7 @@ def test_networks_and_volumes_are_known_by_their_labels():
 
 
 def test_nothing_without_the_label_belongs_to_drone():
-    assert find(Engine([container("db", 1, Labels={"app": "db"})]), "drone-runner") == leftovers.Found((), ())
+    assert find(Engine([container("db", 1, Labels={"app": "db"})]), "drone-runner") == prune.Found((), ())
 
 
 def test_what_there_is_is_listed_before_it_is_asked_whose_it_is():
@@ -116,7 +116,7 @@ def test_beside_another_runner_only_what_is_over_at_the_latest_is_left():
     ids=["nobody's", "perhaps-the-build's", "older-than-the-build", "a-user's"],
 )
 def test_a_buildkit_that_a_step_has_left_goes_when_no_builder_knows_it(monkeypatch, known, live, created, left):
-    monkeypatch.setattr(leftovers, "known_builders", lambda: set(known))
+    monkeypatch.setattr(prune, "known_builders", lambda: set(known))
     rows = [
         container("buildx_buildkit_default0", STARTED + created, Labels={}),
         *([step(1, STARTED + 1)] if live else []),
@@ -127,13 +127,13 @@ def test_a_buildkit_that_a_step_has_left_goes_when_no_builder_knows_it(monkeypat
 
 def test_the_state_of_such_a_buildkit_goes_with_it():
     engine = Engine()
-    leftovers.remove(engine, [Thing("container", "1", "buildx_buildkit_x0", 0.0), Thing("network", "2", "n", 0.0)])
+    prune.remove(engine, [Thing("container", "1", "buildx_buildkit_x0", 0.0), Thing("network", "2", "n", 0.0)])
     assert engine.deleted == ["/containers/1?force=1&v=1", "/volumes/buildx_buildkit_x0_state", "/networks/2"]
 
 
 def test_an_image_is_untagged_when_all_else_is_gone_and_never_forced():
     engine = Engine()
-    leftovers.remove(engine, [Thing("image", "a/b:1", "a/b:1", 0.0), Thing("network", "2", "n", 0.0)])
+    prune.remove(engine, [Thing("image", "a/b:1", "a/b:1", 0.0), Thing("network", "2", "n", 0.0)])
     assert engine.deleted == ["/networks/2", "/images/a/b%3A1"]
 
 
@@ -183,7 +183,7 @@ def test_an_image_that_the_runner_was_made_of_before_goes(wished):
         image("another", 1, "drone/drone:1"),
         image("kept", 1, f"{IMAGE}:0.9", "kept:1"),
     ]
-    gone = leftovers.superseded(Images(images), "drone-runner", wished, 900)
+    gone = prune.superseded(Images(images), "drone-runner", wished, 900)
     assert [thing.id for thing in gone] == [f"{IMAGE}:1", f"{IMAGE}:1.0", digest]
 
 
@@ -205,10 +205,7 @@ class Images(Engine):
     ids=["not-yet-changed", "no-runner", "just-changed"],
 )
 def test_no_image_goes_before_the_declared_one_has_run_for_long(changes):
-    assert (
-        leftovers.superseded(Images([image("old", 1, f"{IMAGE}:1")], **changes), "drone-runner", f"{IMAGE}:2", 900)
-        == []
-    )
+    assert prune.superseded(Images([image("old", 1, f"{IMAGE}:1")], **changes), "drone-runner", f"{IMAGE}:2", 900) == []
 
 
 @pytest.mark.parametrize(
@@ -225,7 +222,7 @@ def test_dockers_moments_are_read(text, moment):
 
 
 def test_the_program_stands_alone_on_the_host():
-    tree = ast.parse(inspect.getsource(leftovers))
+    tree = ast.parse(inspect.getsource(prune))
     names = {
         node.module.partition(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module
     }
