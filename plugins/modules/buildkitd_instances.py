@@ -215,92 +215,14 @@ daemons:
       elements: str
 """
 
-import os
-
 from ..module_utils._arguments import Module
-from ..module_utils._buildkitd import plan, wish
-from ..module_utils._change_each import carry_out_each
-from ..module_utils._platform import by_machine
+from ..module_utils._buildkitd.declare import work
+from ..module_utils._buildkitd.wish import ARGUMENTS
 from ..module_utils._serve import serve
 
 
-def work(module: Module) -> dict:
-    wanted = module.params
-    present = wanted["state"] == "present"
-    tools = plan.programs(wanted["programs"], may_lack=module.check_mode or not (present and wanted["instances"]))
-    instances = [{**instance, "gid": plan.group_id(instance)} for instance in wanted["instances"]] if present else []
-    daemons = {daemon.name: daemon for daemon in wish.declare(instances, tools, may_lack=module.check_mode)}
-    gone = [] if present else [instance["name"] for instance in wanted["instances"]]
-    if wanted["exclusive"]:
-        gone += [name for name in plan.declared_before() if name not in (*daemons, *gone)]
-    keep = wanted["keep_cache"]
-    found = {name: plan.read(daemon, tools) for name, daemon in daemons.items()}
-    plans = {name: plan.plan(daemon, found[name], tools) for name, daemon in daemons.items()}
-    plans.update({name: plan.plan_absent(name, keep_cache=keep) for name in gone})
-    old = plan.old_programs(wanted["versions"], tools, [*daemons, *gone]) if wanted["versions"] else []
-    if old:
-        plans["old programs"] = plan.plan_old_programs(old)
-
-    def reread() -> dict:
-        found.update({name: plan.read(daemon, tools) for name, daemon in daemons.items()})
-        shapes = {name: plan.shape(daemon, found[name]) for name, daemon in daemons.items()}
-        shapes.update({name: plan.shape_absent(name, keep_cache=keep) for name in gone})
-        shapes["old programs"] = {"directories": [path for path in old if os.path.isdir(path)]}
-        return shapes
-
-    result = carry_out_each(plans, check_mode=module.check_mode, reread=reread)
-    return {
-        **result,
-        "native": [str(by_machine(os.uname().machine))],
-        "daemons": [plan.told(daemon, found[name]) for name, daemon in daemons.items()],
-    }
-
-
 def main() -> None:
-    module = Module(
-        argument_spec={
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-            "instances": {
-                "type": "list",
-                "elements": "dict",
-                "default": [],
-                "options": {
-                    "name": {"type": "str", "required": True},
-                    "port": {"type": "int"},
-                    "address": {"type": "str", "default": "0.0.0.0"},
-                    "group": {"type": "str"},
-                    "tls": {
-                        "type": "dict",
-                        "options": {
-                            "ca": {"type": "str"},
-                            "cert": {"type": "str"},
-                            "key": {"type": "str", "no_log": True},
-                            "server_name": {"type": "str", "default": "localhost"},
-                            "probe_cert": {"type": "str"},
-                            "probe_key": {"type": "str", "no_log": True},
-                        },
-                    },
-                    "config": {"type": "dict", "default": {}},
-                    "gc": {"type": "dict", "default": {}},
-                    "root": {"type": "path"},
-                    "rootless": {"type": "bool", "default": False},
-                    "user": {"type": "str"},
-                    "insecure_entitlements": {
-                        "type": "list",
-                        "elements": "str",
-                        "choices": ["network.host", "security.insecure", "device"],
-                        "default": [],
-                    },
-                    "environment": {"type": "dict", "default": {}},
-                },
-            },
-            "programs": {"type": "path", "default": "/usr/bin"},
-            "versions": {"type": "path"},
-            "exclusive": {"type": "bool", "default": False},
-            "keep_cache": {"type": "bool", "default": True},
-        },
-        supports_check_mode=True,
-    )
+    module = Module(argument_spec=dict(ARGUMENTS), supports_check_mode=True)
     serve(module, work)
 
 

@@ -115,49 +115,8 @@ engine:
 """
 
 from ..module_utils._arguments import Module
-from ..module_utils._change import carry_out
-from ..module_utils._docker import daemon, daemon_json
-from ..module_utils._problem import Problem
+from ..module_utils._docker.declare import work
 from ..module_utils._serve import serve
-
-
-def work(module: Module) -> dict:
-    wanted = module.params
-    # Ansible prints a module's arguments with -vvv.
-    module.no_log_values.update(daemon_json.secrets(wanted["options"]))
-    world = daemon.read(wanted["path"])
-    options, store = {}, daemon.Store(None, "nothing is declared")
-    if not isinstance(wanted["options"].get("features") or {}, dict):
-        raise Problem("options: features is no dictionary", "declare it as {name: true}")
-    if wanted["state"] == "present":
-        store = daemon.store(world, wanted["containerd_store"])
-        options = dict(wanted["options"])
-        if store.value is not None:
-            options["features"] = {**daemon_json.features(options), daemon.STORE: store.value}
-    wish = daemon.compare(world, options)
-    daemon.validate(world, wish)
-    plan = daemon.plan(world, wish)
-    result = carry_out(
-        plan,
-        check_mode=module.check_mode,
-        reread=lambda: daemon.shape(daemon.read(wanted["path"]), world, wish),
-    )
-    engine = world.engine
-    return {
-        **result,
-        "follow": wish.follow,
-        "config": daemon_json.without_secrets({}, wish.config)[1],
-        "declared": daemon_json.without_secrets({}, wish.ours)[1],
-        "containerd_store": {"declared": store.value, "reason": store.reason},
-        "engine": {
-            "running": world.unit.active,
-            "version": engine.version if engine else "",
-            "images": engine.images if engine else 0,
-            "containers": engine.containers if engine else 0,
-            "containers_running": engine.running if engine else 0,
-            "containerd_store": engine.containerd_store if engine else False,
-        },
-    }
 
 
 def main() -> None:

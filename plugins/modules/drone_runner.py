@@ -340,101 +340,10 @@ draining:
   elements: str
 """
 
-import os
-
 from ..module_utils._arguments import Module
-from ..module_utils._change import carry_out
-from ..module_utils._platform import by_machine
-from ..module_utils._problem import Problem
-from ..module_utils._runner import plan as _drone_runner_host
-from ..module_utils._runner import wish
-from ..module_utils._runner.plan import Policy
-from ..module_utils._runner.variables import secret_values
+from ..module_utils._runner.declare import work
 from ..module_utils._runner.wish import ARGUMENTS
 from ..module_utils._serve import serve
-
-
-def work(module: Module) -> dict:
-    wanted = dict(module.params)
-    module.no_log_values.update(filter(None, secret_values(wanted)))
-    wanted["name"] = wanted["name"] or os.uname().nodename.partition(".")[0]
-    drone = None
-    if wanted["drone_token"]:
-        if not wanted["drone_url"]:
-            raise Problem("drone_token is of no use without drone_url", "name the server as well")
-        from ..module_utils._drone.client import Drone
-
-        drone = Drone.of(module)
-        drone.need_admin("the server's queue")
-    policy = Policy(wanted["drain_timeout"], wanted["on_drain_timeout"], drone, wanted["name"])
-    if wanted["state"] != "present":
-        return _away(module, policy)
-    lacks = [option for option in ("drone_url", "rpc_secret") if not wanted[option]]
-    if lacks:
-        raise Problem(f"a runner needs {' and '.join(lacks)}", "give them: without them it would crash in a loop")
-    mounted = [wanted[option] for option in ("docker_config", "ca_path") if wanted[option]]
-    runner = wish.declare(wanted, _drone_runner_host.tools(mounted), by_machine(os.uname().machine))
-    module.no_log_values.add(runner.secret)
-    bips = wish.bips(wanted)
-    if bips:
-        from ..module_utils._runner import bridges
-
-        bridges.check(bips, runner, wanted["registries"])
-    world = _drone_runner_host.read(runner.image, drone, runner.name)
-    if not world.docker and not module.check_mode:
-        raise Problem("no Docker engine runs on this host", "start it first: role multiarch.drone.docker_engine")
-    if world.strangers:
-        module.warn(f"another runner runs on this host as well ({', '.join(world.strangers)}): drain and remove it")
-    if drone:
-        slow = [
-            row for row in drone.repos() if row.get("active") and row.get("timeout", 0) * 60 > wanted["stop_timeout"]
-        ]
-        if slow:
-            longest = max(slow, key=lambda row: row["timeout"])
-            module.warn(
-                f"a build of {longest['slug']} may take {longest['timeout']} minutes, and who stops Docker or the machine "
-                f"waits for {wanted['stop_timeout']} s: raise stop_timeout"
-            )
-    said = "" if runner.own_network else _ping(wanted, runner)
-
-    plan = _drone_runner_host.plan(runner, world, policy, wanted["ready_timeout"], said)
-    seen = [world]
-
-    def reread() -> dict:
-        seen.append(_drone_runner_host.read(runner.image, drone, runner.name))
-        return _drone_runner_host.shape(runner, seen[-1])
-
-    result = carry_out(plan, check_mode=module.check_mode, reread=reread)
-    waited = world.builds if any("drain" in step for step in result["steps"]) else ()
-    told = {**_drone_runner_host.told(runner, seen[-1], waited), "reaches_server": not said}
-    return {**result, "runner": told, "cancelled": [str(build) for build in world.lost]}
-
-
-def _away(module: Module, policy: Policy) -> dict:
-    """Drain the runner, or remove it."""
-    absent = module.params["state"] == "absent"
-    drone, name = (policy.drone, policy.name) if absent else (None, "")
-    world = _drone_runner_host.read("", drone, name)
-    shape = _drone_runner_host.shape_absent if absent else _drone_runner_host.shape_drained
-    make = _drone_runner_host.plan_absent if absent else _drone_runner_host.plan_drained
-    result = carry_out(
-        make(world, policy),
-        check_mode=module.check_mode,
-        reread=lambda: shape(_drone_runner_host.read("", drone, name)),
-    )
-    return {**result, "cancelled": [str(build) for build in world.lost] if absent else []}
-
-
-def _ping(wanted: dict, runner: wish.Runner) -> str:
-    from ..module_utils._runner.queue import ping
-
-    return ping(
-        wanted["drone_url"],
-        runner.secret,
-        validate_certs=wanted["validate_certs"],
-        ca_path=wanted["ca_path"],
-        timeout=min(wanted["timeout"], 10),
-    )
 
 
 def main() -> None:

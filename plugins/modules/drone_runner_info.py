@@ -84,41 +84,8 @@ left:
 """
 
 from ..module_utils._arguments import Module
-from ..module_utils._runner import plan, prune, wish
-from ..module_utils._runner.queue import ping
-from ..module_utils._runner.variables import variables
+from ..module_utils._runner.info import work
 from ..module_utils._serve import serve
-
-
-def work(module: Module) -> dict:
-    world = plan.read("")
-    file = world.files.get(wish.ENVIRONMENT)
-    settings = variables(file.text) if file else {}
-    secret = settings.get("DRONE_RPC_SECRET", "")
-    module.no_log_values.update(filter(None, [secret]))
-    server = f"{settings['DRONE_RPC_PROTO']}://{settings['DRONE_RPC_HOST']}" if secret else ""
-    reached = bool(server) and not ping(
-        server,
-        secret,
-        validate_certs="DRONE_RPC_SKIP_VERIFY" not in settings,
-        ca_path=plan.mounted_ca(world),
-        timeout=module.params["timeout"],
-    )
-    left = prune.find(prune.Engine(), wish.CONTAINER).left if world.docker else ()
-    installed = f"{wish.UNITS}/{wish.UNIT}" in world.files
-    return {
-        "changed": False,
-        "state": world.service.state if installed else "absent",
-        "healthy": world.service.active and world.pinged,
-        "reaches_server": reached,
-        "name": settings.get("DRONE_RUNNER_NAME", ""),
-        "server": server,
-        "image": world.container.image if world.container else "",
-        "capacity": int(settings.get("DRONE_RUNNER_CAPACITY", 0)),
-        "privileged_images": [name for name in settings.get("DRONE_RUNNER_PRIVILEGED_IMAGES", "").split(",") if name],
-        "builds": list(world.builds),
-        "left": [str(thing) for thing in left],
-    }
 
 
 def main() -> None:

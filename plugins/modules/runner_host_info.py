@@ -136,22 +136,8 @@ docker:
 """
 
 from ..module_utils._arguments import Module
-from ..module_utils._docker import host as _host
-from ..module_utils._problem import Problem
+from ..module_utils._docker.info import CHECKS, work
 from ..module_utils._serve import serve
-
-CHECKS = ["distribution", "rights", "systemd", "kernel", "disk", "privileged", "buildx", "containerd_store"]
-
-
-def work(module: Module) -> dict:
-    wanted = module.params
-    host = _host.read(packages=wanted["packages"], disk_path=wanted["disk_path"])
-    problems = _host.problems(host, min_free_gib=wanted["min_free_gib"], engine_source=wanted["engine_source"])
-    told = {**_host.told(host), "problems": problems}
-    lacking = [problems[check] for check in wanted["require"] if check in problems]
-    if lacking:
-        raise Problem("this host cannot become what is declared: " + " | ".join(lacking), "nothing was changed", **told)
-    return {"changed": False, **told}
 
 
 def main() -> None:

@@ -39,6 +39,49 @@ OURS = {
     ("worker", "containerd"): "nothing: containerd's worker would share one namespace between all daemons",
 }
 
+# The daemons of a host as a person declares them, as an argument spec.
+ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "instances": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "name": {"type": "str", "required": True},
+            "port": {"type": "int"},
+            "address": {"type": "str", "default": "0.0.0.0"},
+            "group": {"type": "str"},
+            "tls": {
+                "type": "dict",
+                "options": {
+                    "ca": {"type": "str"},
+                    "cert": {"type": "str"},
+                    "key": {"type": "str", "no_log": True},
+                    "server_name": {"type": "str", "default": "localhost"},
+                    "probe_cert": {"type": "str"},
+                    "probe_key": {"type": "str", "no_log": True},
+                },
+            },
+            "config": {"type": "dict", "default": {}},
+            "gc": {"type": "dict", "default": {}},
+            "root": {"type": "path"},
+            "rootless": {"type": "bool", "default": False},
+            "user": {"type": "str"},
+            "insecure_entitlements": {
+                "type": "list",
+                "elements": "str",
+                "choices": ["network.host", "security.insecure", "device"],
+                "default": [],
+            },
+            "environment": {"type": "dict", "default": {}},
+        },
+    },
+    "programs": {"type": "path", "default": "/usr/bin"},
+    "versions": {"type": "path"},
+    "exclusive": {"type": "bool", "default": False},
+    "keep_cache": {"type": "bool", "default": True},
+}
+
 UNIT = """\
 [Unit]
 Description=BuildKit daemon {name}
@@ -125,7 +168,7 @@ class Daemon:
     @property
     def unit(self) -> str:
         """Its systemd unit."""
-        return unit(self.name)
+        return unit_of(self.name)
 
     @property
     def socket(self) -> str:
@@ -139,7 +182,7 @@ class Daemon:
         return text.partition(f"{MARK}=")[2].partition("\n")[0]
 
 
-def unit(name: str) -> str:
+def unit_of(name: str) -> str:
     """Return the name of a daemon's systemd unit."""
     return f"buildkitd@{name}.service"
 
@@ -176,7 +219,7 @@ def _daemon(wish: Mapping[str, Any], programs: Programs) -> Daemon:
     owner = user or "root"
     files = {
         f"{config}/buildkitd.toml": File(HEAD + _toml.dump(settings(wish, root))),
-        f"{UNITS}/{unit(name)}": File(HEAD + _unit(wish, programs, user, root)),
+        f"{UNITS}/{unit_of(name)}": File(HEAD + _unit(wish, programs, user, root)),
     }
     if wish.get("port"):
         files[f"{config}/ca.pem"] = File(_pem(tls.get("ca")))

@@ -226,14 +226,18 @@ def shown(argv: Sequence[str]) -> str:
     return without_passwords(" ".join(shlex.quote(word) for word in argv))
 
 
-def last_words(text: str) -> str:
-    """Return the line in which a program says why it ended: the last that is no empty one and no advice."""
+def last_words(text: str, reason: str = r"(ERROR|error|Error)\b") -> str:
+    """Return the line in which a program says why it ended: the last that begins with `reason`, or else its last words.
+
+    What is no word of the program's own goes: advice of the CLI, "Error response from daemon:", all of a logfmt line but
+    its error or message.
+    """
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     lines = [line for line in lines if not line.startswith(("See 'docker", "Run 'docker"))] or lines
-    for line in reversed(lines):
-        if re.match(r"(ERROR|error|Error)\b", line):
-            return re.sub(r"^(ERROR|error|Error)( response from daemon)?:\s*", "", line)
-    return lines[-1] if lines else ""
+    line = next((line for line in reversed(lines) if re.match(reason, line)), lines[-1] if lines else "")
+    if "level=" in line:
+        line = re.sub(r".*msg=", "", line)
+    return re.sub(r"^(ERROR|error|Error)( response from daemon)?:\s*", "", line)
 
 
 def _text(data: bytes) -> str:

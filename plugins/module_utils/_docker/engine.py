@@ -188,6 +188,15 @@ def must(*argv: str, timeout: float = 150) -> None:
         raise Problem(f"{' '.join(argv)} failed: {said.text}")
 
 
+def journal_words(unit: str, reason: str, since: str = "") -> str:
+    """Return the last line of a unit's journal that begins with `reason`, or ""."""
+    from .cli import last_words  # only an error needs it
+
+    moment = ["--since", since] if since else []
+    log = call("journalctl", "--unit", unit, *moment, "--lines=80", "--output=cat", "--no-pager").text
+    return last_words("\n".join(line for line in log.splitlines() if re.match(reason, line)), reason)
+
+
 def _seconds(text: str) -> float:
     """Return the seconds that systemd writes as "2h 30s" or "1min 30s"; what has no limit gets a day."""
     if text.strip() == "infinity":
@@ -199,12 +208,5 @@ def _seconds(text: str) -> float:
 def _systemctl(verb: str, *, timeout: float = 60) -> None:
     said = call("systemctl", verb, UNIT, timeout=timeout)
     if said.rc:
-        reason = _last_words() or said.text
+        reason = journal_words(UNIT, r"(failed to |unable to |Error |invalid )") or said.text
         raise Problem(f"systemctl {verb} {UNIT} failed: {reason}", "look at: journalctl -u docker")
-
-
-def _last_words() -> str:
-    """Return the line in which the engine said last why it does not start, or ""."""
-    log = call("journalctl", "--unit", UNIT, "--lines=60", "--output=cat", "--no-pager").text
-    reasons = [line for line in log.splitlines() if re.match(r"(failed to |unable to |Error |invalid )", line)]
-    return reasons[-1].strip() if reasons else ""

@@ -176,7 +176,7 @@ def problems(host: Host, *, min_free_gib: float, engine_source: str) -> dict[str
     return {check: str(problem) for check, problem in found.items()}
 
 
-def told(host: Host) -> dict[str, Any]:
+def as_result(host: Host) -> dict[str, Any]:
     """Return the host as the module's result tells it."""
     engine = host.engine
     return {

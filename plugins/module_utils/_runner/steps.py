@@ -12,29 +12,93 @@ is never sent twice, since the second one would kill it (the runner's package dr
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import tempfile
 import time
 from typing import TYPE_CHECKING, Iterable, Mapping
 
+from .._change import Step
+from .._docker.cli import last_words
 from .._docker.engine import call, must
-from .._files import File, put
+from .._files import File, names, put
 from .._problem import Problem
 from . import prune
-from .plan import REHEARSAL, REHEARSED, Policy, World, has_pinged, services
 from .wish import BUILDS, CONFIG, CONTAINER, ENVIRONMENT, PROGRAMS, UNIT, Runner
+from .world import REHEARSAL, REHEARSED, Policy, World, has_pinged, services
 
 if TYPE_CHECKING:
     from .queue import Build
 
 REHEARSAL_SECONDS = 15
+# What a runner calls an error in its log.
+REASON = r".*(level=(error|fatal)|\berror\b)"
 # Builds that were cancelled get this long to end.
 CANCEL_SECONDS = 120
 
 
-def rehearse(runner: Runner) -> None:
+class Change:
+    """The steps of one runner's change, which know how far the others have come."""
+
+    def __init__(self, runner: Runner, world: World, policy: Policy, ready: float) -> None:
+        self._runner = runner
+        self._world = world
+        self._policy = policy
+        self._ready = ready
+        self._begun: list[str] = []
+
+    def pull(self) -> Step:
+        """Pull the image; a later failure leaves it, since it does no harm."""
+        return Step(f"pull {self._runner.image}", lambda: _pull(self._runner.image), lambda: None)
+
+    def write(self, wrong: Iterable[str], *, rehearse: bool) -> Step:
+        """Write the files that are not as declared, when the new runner has shown that it starts with them."""
+
+        def apply() -> None:
+            if rehearse:
+                _rehearse(self._runner)
+            _write(self._runner.files, wrong)
+            must("systemctl", "daemon-reload")
+
+        return Step(f"write {names(wrong)}", apply, lambda: _take_back(self._world, wrong, self._begun, self._ready))
+
+    def restart(self) -> Step:
+        """Drain the old runner and start the new one; to put its files back brings back the old one."""
+
+        def apply() -> None:
+            self._begun.append("drain")
+            _drain(self._policy)
+            self._begun.append("start")
+            _begin(self._ready)
+
+        works = self._world.service.state in ("active", "activating", "deactivating")
+        return Step(f"{'drain and restart' if works else 'start'} {UNIT}", apply)
+
+
+def drain_and_stop(policy: Policy) -> Step:
+    """Stop the runner when its builds have ended."""
+    return Step(f"drain and stop {UNIT}", lambda: _drain(policy))
+
+
+def enable(unit: str, wanted: bool, *, now: bool) -> Step:
+    """Enable or disable a unit, and with `now` start or stop it as well."""
+    verb, back = ("enable", "disable") if wanted else ("disable", "enable")
+    words = ["--now", unit] if now else [unit]
+    return Step(f"{verb} {unit}", lambda: must("systemctl", verb, *words), lambda: must("systemctl", back, *words))
+
+
+def remove(world: World) -> Step:
+    """Remove the runner's files and directories."""
+    return Step(f"remove {names(world.files)}", lambda: _remove(world))
+
+
+def cancel_lost(policy: Policy, lost: Iterable[Build]) -> Step:
+    """Cancel the builds that a dead runner has left running."""
+    what = f"cancel {', '.join(map(str, lost))}, which a dead runner has left running"
+    return Step(what, lambda: _cancel(policy, lost))
+
+
+def _rehearse(runner: Runner) -> None:
     """Start the new runner without network and Docker; raise a Problem where it does not take its settings."""
     with tempfile.TemporaryDirectory(prefix="drone-runner-") as directory:
         argv = list(runner.rehearse)
@@ -52,26 +116,26 @@ def rehearse(runner: Runner) -> None:
             stdin=subprocess.DEVNULL,
         )
         try:
-            lines = _listen(process, REHEARSED, REHEARSAL_SECONDS)
+            said = _listen(process, REHEARSED, REHEARSAL_SECONDS)
         finally:
             call("docker", "rm", "--force", REHEARSAL)
             process.kill()
             process.communicate()
-    if lines is not None:
+    if said is not None:
         raise Problem(
-            f"{runner.image} does not start with these settings: {_last_words(lines) or 'it says nothing'}",
+            f"{runner.image} does not start with these settings: {last_words(said, REASON) or 'it says nothing'}",
             "the runner that was there still works",
         )
 
 
-def pull(image: str) -> None:
+def _pull(image: str) -> None:
     """Pull the runner's image."""
     from .._docker.cli import Docker
 
     Docker().run("pull", "--quiet", image, timeout=900)
 
 
-def drain(policy: Policy) -> None:
+def _drain(policy: Policy) -> None:
     """Stop the runner when its builds have ended; raise a Problem where that takes longer than it may."""
     must("systemctl", "stop", "--no-block", UNIT)
     if _until_stopped(policy.timeout):
@@ -82,18 +146,18 @@ def drain(policy: Policy) -> None:
     builds = prune.find(prune.Engine(), CONTAINER, builders=False).builds
     names = ", ".join(builds) or "builds that it does not name"
     if policy.then == "cancel" and policy.drone:
-        cancel(policy)
+        _cancel(policy)
         if _until_stopped(CANCEL_SECONDS):
             return
         raise _still_draining(f"{names} were cancelled and do not end within {CANCEL_SECONDS} s", builds)
     if policy.then == "kill":
-        kill()
-        cancel(policy)  # or Drone would show them as running for days
+        _kill()
+        _cancel(policy)  # or Drone would show them as running for days
         return
     raise _still_draining(f"after {policy.timeout:g} s the runner still has {names}", builds)
 
 
-def kill() -> None:
+def _kill() -> None:
     """End the runner and what its builds consist of, now."""
     call("docker", "kill", CONTAINER)
     if not _until_stopped(60):
@@ -102,7 +166,7 @@ def kill() -> None:
     prune.remove(engine, prune.find(engine, CONTAINER, builders=False).left)
 
 
-def begin(ready: float) -> None:
+def _begin(ready: float) -> None:
     """Start the service, and wait until the runner says that it has reached its server."""
     call("systemctl", "reset-failed", UNIT)
     must("systemctl", "start", UNIT)
@@ -110,15 +174,15 @@ def begin(ready: float) -> None:
     while not has_pinged():
         (service,) = services(UNIT)
         if time.monotonic() > deadline or service.state in ("failed", "inactive"):
-            log = call("journalctl", f"--unit={UNIT}", "--lines=60", "--output=cat", "--no-pager").text.splitlines()
+            log = call("journalctl", f"--unit={UNIT}", "--lines=60", "--output=cat", "--no-pager").text
             raise Problem(
-                f"the runner has not reached its server within {ready:g} s: {_last_words(log) or 'it says nothing'}",
+                f"the runner has not reached its server within {ready:g} s: {last_words(log, REASON) or 'it says nothing'}",
                 f"look at: journalctl -u {UNIT}",
             )
         time.sleep(0.3)
 
 
-def write(files: Mapping[str, File], which: Iterable[str]) -> None:
+def _write(files: Mapping[str, File], which: Iterable[str]) -> None:
     """Write these of the files; what is not among them is removed."""
     # The secrets' directory is nobody else's business either.
     os.makedirs(CONFIG, 0o700, exist_ok=True)
@@ -127,13 +191,13 @@ def write(files: Mapping[str, File], which: Iterable[str]) -> None:
         put(path, files.get(path))
 
 
-def take_back(world: World, wrong: Iterable[str], begun: list[str], ready: float) -> None:
+def _take_back(world: World, wrong: Iterable[str], begun: list[str], ready: float) -> None:
     """Put the old files back, and the old runner to work where it worked before."""
     had = world.service.active
     if "start" in begun and not had:
         call("systemctl", "stop", "--no-block", UNIT)
         _until_stopped(ready)
-    write(world.files, wrong)
+    _write(world.files, wrong)
     must("systemctl", "daemon-reload")
     if not begun or not had:
         return
@@ -145,10 +209,10 @@ def take_back(world: World, wrong: Iterable[str], begun: list[str], ready: float
     if now.state != "inactive":
         must("systemctl", "stop", "--no-block", UNIT)
         _until_stopped(ready)
-    begin(ready)
+    _begin(ready)
 
 
-def remove(world: World) -> None:
+def _remove(world: World) -> None:
     """Remove the runner's files and directories."""
     for path in world.files:
         put(path, None)
@@ -158,7 +222,7 @@ def remove(world: World) -> None:
     call("systemctl", "reset-failed", UNIT)
 
 
-def cancel(policy: Policy, lost: Iterable[Build] | None = None) -> None:
+def _cancel(policy: Policy, lost: Iterable[Build] | None = None) -> None:
     """Cancel these builds, or else all that the server takes this runner to run; without a token for it, none."""
     if policy.drone:
         from . import queue
@@ -186,12 +250,12 @@ def _until_stopped(seconds: float) -> bool:
         time.sleep(0.3)
 
 
-def _listen(process: subprocess.Popen[bytes], word: str, seconds: float) -> list[str] | None:
+def _listen(process: subprocess.Popen[bytes], word: str, seconds: float) -> str | None:
     """Read what a process says until it says a word, or time is up: None. Where it ends before, what it said."""
     import select
 
     if process.stdout is None:
-        return []
+        return ""
     deadline = time.monotonic() + seconds
     said = b""
     while time.monotonic() < deadline:
@@ -201,14 +265,5 @@ def _listen(process: subprocess.Popen[bytes], word: str, seconds: float) -> list
         if word.encode() in said:
             return None
         if ready and not data:
-            return said.decode("utf-8", "replace").splitlines()
+            return said.decode("utf-8", "replace")
     return None
-
-
-def _last_words(lines: Iterable[str]) -> str:
-    """Return the line in which a runner says why: what it calls an error, or else its last."""
-    texts = [line.strip() for line in lines if line.strip() and not line.startswith(("See 'docker", "Run 'docker"))]
-    errors = [line for line in texts if re.search(r"level=(error|fatal)|\berror\b", line)]
-    line = (errors or texts or [""])[-1]
-    match = re.search(r'error="?(.*?)"?$', line) if "level=" in line else None
-    return f"{re.sub(r'.*msg=', '', line)}" if match else line

@@ -9,8 +9,9 @@ import json
 from typing import Any
 
 import pytest
-from ansible_collections.multiarch.drone.plugins.module_utils._docker import daemon
 from ansible_collections.multiarch.drone.plugins.module_utils._docker import engine as _engine
+from ansible_collections.multiarch.drone.plugins.module_utils._docker import steps, world
+from ansible_collections.multiarch.drone.plugins.module_utils._docker import wish as _wish
 from ansible_collections.multiarch.drone.plugins.module_utils._problem import Problem
 from ansible_collections.multiarch.drone.plugins.modules import docker_engine_config
 
@@ -76,7 +77,7 @@ def engine(tmp_path, monkeypatch):
         monkeypatch.setattr(_engine, name, getattr(fake, name))
     monkeypatch.setattr(_engine, "get", fake.info)
     monkeypatch.setattr(_engine, "read", lambda state: _engine.engine_of(fake.info()) if state.active else None)
-    monkeypatch.setattr(daemon, "RELOAD_SECONDS", 0.2)
+    monkeypatch.setattr(steps, "RELOAD_SECONDS", 0.2)
     return fake
 
 
@@ -95,7 +96,7 @@ def write(engine, config):
 
 
 def record(engine):
-    return engine.path.with_name(engine.path.name + daemon.RECORD_SUFFIX)
+    return engine.path.with_name(engine.path.name + world.RECORD_SUFFIX)
 
 
 def test_check_mode_predicts_the_run_and_a_second_run_changes_nothing(engine, declare):
@@ -166,8 +167,8 @@ def test_a_change_that_the_engine_does_not_take_over_is_taken_back(engine, decla
 
 
 def test_an_interrupted_run_is_finished_by_the_next(engine, declare):
-    world = daemon.read(str(engine.path))
-    daemon._write(world, daemon.compare(world, {"bip": "x"}))  # and here the connection broke
+    found = world.read(str(engine.path))
+    steps._write(found, _wish.compare(found, {"bip": "x"}))  # and here the connection broke
     assert json.loads(record(engine).read_text())["pending"] == "restart"
     done = declare({"bip": "x"}, containerd_store="false")
     assert "restart the engine" in done["steps"]

@@ -5,10 +5,14 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.multiarch.drone.plugins.module_utils import _toml
-from ansible_collections.multiarch.drone.plugins.module_utils._buildkitd import plan as _buildkitd_host
-from ansible_collections.multiarch.drone.plugins.module_utils._buildkitd.plan import Service, World
+from ansible_collections.multiarch.drone.plugins.module_utils._buildkitd import steps as _steps
+from ansible_collections.multiarch.drone.plugins.module_utils._buildkitd import world as _world
+from ansible_collections.multiarch.drone.plugins.module_utils._buildkitd.plan import plan, plan_old_programs
 from ansible_collections.multiarch.drone.plugins.module_utils._buildkitd.wish import Programs, declare
+from ansible_collections.multiarch.drone.plugins.module_utils._buildkitd.world import Service, World
+from ansible_collections.multiarch.drone.plugins.module_utils._docker import engine
 from ansible_collections.multiarch.drone.plugins.module_utils._docker.engine import Said
+from ansible_collections.multiarch.drone.plugins.module_utils._files import File
 from ansible_collections.multiarch.drone.plugins.module_utils._problem import Problem
 
 PROGRAMS = Programs("/opt/buildkit", "1 1")
@@ -151,7 +155,7 @@ def test_in_check_mode_certificates_that_are_not_made_yet_are_no_error():
 def test_a_converged_daemon_has_no_steps():
     daemon = one(port=1, tls=TLS)
     world = World(daemon.files, Service(active=True, enabled=True, mark=daemon.mark), workers=[{}])
-    assert _buildkitd_host.plan(daemon, world, PROGRAMS).steps == []
+    assert plan(daemon, world, PROGRAMS).steps == []
 
 
 @pytest.mark.parametrize(
@@ -165,45 +169,48 @@ def test_a_converged_daemon_has_no_steps():
 )
 def test_a_daemon_is_touched_only_for_a_reason(service, workers, steps):
     daemon = one()
-    plan = _buildkitd_host.plan(daemon, World(daemon.files, service, workers), PROGRAMS)
-    assert [step.summary for step in plan.steps] == steps
+    found = plan(daemon, World(daemon.files, service, workers), PROGRAMS)
+    assert [step.summary for step in found.steps] == steps
 
 
 def test_a_key_that_others_can_read_is_written_again():
     daemon = one(port=1, tls=TLS)
     path = "/etc/buildkit/main/key.pem"
-    open_key = _buildkitd_host.File(daemon.files[path].text, 0o644)
+    open_key = File(daemon.files[path].text, 0o644)
     world = World({**daemon.files, path: open_key}, Service(True, True, daemon.mark), workers=[{}])
-    assert [step.summary for step in _buildkitd_host.plan(daemon, world, PROGRAMS).steps] == ["write key.pem"]
+    assert [step.summary for step in plan(daemon, world, PROGRAMS).steps] == ["write key.pem"]
 
 
 def test_no_secret_is_in_the_diff():
     daemon = one(port=1, tls=TLS, environment={"HTTPS_PROXY": "http://u:pass@proxy"})
-    plan = _buildkitd_host.plan(daemon, World({}, Service()), PROGRAMS)
-    assert "pass@proxy" not in str(plan.after)
-    assert "PRIVATE KEY" not in str(plan.after)
+    found = plan(daemon, World({}, Service()), PROGRAMS)
+    assert "pass@proxy" not in str(found.after)
+    assert "PRIVATE KEY" not in str(found.after)
 
 
 def test_the_reason_why_a_daemon_does_not_start_is_its_own_last_word(monkeypatch):
     log = "Starting…\nbuildkitd: listen tcp 0.0.0.0:1: bind: address already in use\nbuildkitd@main.service: Failed with result 'exit-code'."
-    monkeypatch.setattr(_buildkitd_host, "call", lambda *argv, **options: Said(0, log))
-    assert _buildkitd_host._last_words("u", "s") == "buildkitd: listen tcp 0.0.0.0:1: bind: address already in use"
+    monkeypatch.setattr(engine, "call", lambda *argv, **options: Said(0, log))
+    assert (
+        engine.journal_words("u", _steps.REASON, "s") == "buildkitd: listen tcp 0.0.0.0:1: bind: address already in use"
+    )
 
 
 def test_programs_of_older_versions_are_removed_when_no_daemon_runs_them(monkeypatch, tmp_path):
     for version in ("new", "old", "others"):
         (tmp_path / version).mkdir()
-    monkeypatch.setattr(_buildkitd_host, "declared_before", lambda: ["main", "other"])
-    monkeypatch.setattr(_buildkitd_host, "_runs", lambda name: [f"{tmp_path}/{'others' if name == 'other' else 'old'}"])
+    for place in (_world, _steps):
+        monkeypatch.setattr(place, "declared_before", lambda: ["main", "other"])
+        monkeypatch.setattr(place, "programs_of", lambda name: [f"{tmp_path}/{'others' if name == 'other' else 'old'}"])
     tools = Programs(f"{tmp_path}/new", "1 1")
-    assert _buildkitd_host.old_programs(str(tmp_path), tools, ["main"]) == [f"{tmp_path}/old"]
+    assert _world.old_programs(str(tmp_path), tools, ["main"]) == [f"{tmp_path}/old"]
     # The daemon that should have left them did not start with the new ones.
     with pytest.raises(Problem, match=r"kept, since buildkitd@main\.service still runs them"):
-        _buildkitd_host.plan_old_programs([f"{tmp_path}/old"]).steps[0].apply()
+        plan_old_programs([f"{tmp_path}/old"]).steps[0].apply()
 
 
 @pytest.mark.parametrize("rootless", [True, False])
 def test_a_unit_tells_which_programs_it_runs(monkeypatch, rootless):
     unit_file = one(rootless=rootless).files["/etc/systemd/system/buildkitd@main.service"]
-    monkeypatch.setattr(_buildkitd_host, "read_file", lambda path: unit_file)
-    assert _buildkitd_host._runs("main") == ["/opt/buildkit"]
+    monkeypatch.setattr(_world, "read_file", lambda path: unit_file)
+    assert _world.programs_of("main") == ["/opt/buildkit"]

@@ -12,21 +12,18 @@ from ansible_collections.multiarch.drone.plugins.module_utils._docker import eng
 from ansible_collections.multiarch.drone.plugins.module_utils._platform import Platform, by_machine
 from ansible_collections.multiarch.drone.plugins.module_utils._preflight import variable_of, wrong
 from ansible_collections.multiarch.drone.plugins.module_utils._problem import Problem
-from ansible_collections.multiarch.drone.plugins.module_utils._runner import plan as _drone_runner_host
-from ansible_collections.multiarch.drone.plugins.module_utils._runner import variables as _drone_runner_variables
+from ansible_collections.multiarch.drone.plugins.module_utils._runner import variables as _variables
+from ansible_collections.multiarch.drone.plugins.module_utils._runner import world as _world
 from ansible_collections.multiarch.drone.plugins.module_utils._runner.bridges import hidden
 from ansible_collections.multiarch.drone.plugins.module_utils._runner.plan import (
-    Container,
-    Policy,
-    Service,
-    World,
+    as_diff,
     plan,
     plan_absent,
     plan_drained,
-    shape,
 )
 from ansible_collections.multiarch.drone.plugins.module_utils._runner.variables import quoted
 from ansible_collections.multiarch.drone.plugins.module_utils._runner.wish import Tools, declare
+from ansible_collections.multiarch.drone.plugins.module_utils._runner.world import Container, Policy, Service, World
 from ansible_collections.multiarch.drone.plugins.modules import drone_runner
 
 DOCUMENTATION = yaml.safe_load(drone_runner.DOCUMENTATION)
@@ -235,7 +232,7 @@ def test_the_secret_is_in_one_file_that_root_alone_reads():
     assert holders == ["/etc/drone-runner/environment"]
     assert runner.files[holders[0]].mode == 0o600
     assert "b0t-secret" not in " ".join([*runner.run, *runner.rehearse])
-    assert "b0t-secret" not in repr(shape(runner, world(declared(rpc_secret="an0ther"))))
+    assert "b0t-secret" not in repr(as_diff(runner, world(declared(rpc_secret="an0ther"))))
 
 
 def test_a_rehearsal_can_reach_neither_docker_nor_a_server():
@@ -300,8 +297,8 @@ def test_a_container_that_somebody_else_made_is_not_touched():
 
 
 def test_a_host_without_a_runner_has_none_to_drain_or_remove():
-    assert plan_drained(World(), POLICY).steps == []
-    assert plan_absent(World(), POLICY).steps == []
+    assert not plan_drained(World(), POLICY).steps
+    assert not plan_absent(World(), POLICY).steps
 
 
 def framed(*lines):
@@ -331,13 +328,13 @@ def test_the_runners_own_log_says_whether_it_has_reached_its_server(monkeypatch,
     answer = f"HTTP/1.0 {status}\r\nContent-Type: text/plain\r\n\r\n".encode() + framed(*lines)
     pieces = [answer[at : at + size] for at in range(0, len(answer), size)]
     monkeypatch.setattr(engine, "stream", lambda url: iter(pieces))
-    assert _drone_runner_host.has_pinged() is pinged
+    assert _world.has_pinged() is pinged
 
 
 def test_every_variable_of_the_runner_is_in_the_table_and_each_option_is_documented():
-    assert set(_drone_runner_variables.OPTIONS.values()) <= set(_drone_runner_variables.VARIABLES)
-    assert set(_drone_runner_variables.FOLLOW) <= set(_drone_runner_variables.VARIABLES)
-    assert set(_drone_runner_variables.OPTIONS) <= set(DOCUMENTATION["options"])
+    assert set(_variables.OPTIONS.values()) <= set(_variables.VARIABLES)
+    assert set(_variables.FOLLOW) <= set(_variables.VARIABLES)
+    assert set(_variables.OPTIONS) <= set(DOCUMENTATION["options"])
 
 
 def test_the_checks_before_a_play_see_every_option_of_the_module():

@@ -1,0 +1,30 @@
+# SPDX-FileCopyrightText: The multiarch.drone authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What a runner host is made of, and what it lacks, from the module's options to its result."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .._problem import Problem
+from . import host as _host
+
+if TYPE_CHECKING:
+    from .._arguments import Module
+
+CHECKS = ["distribution", "rights", "systemd", "kernel", "disk", "privileged", "buildx", "containerd_store"]
+
+
+def work(module: Module) -> dict[str, Any]:
+    """Return the result of runner_host_info."""
+    wanted = module.params
+    host = _host.read(packages=wanted["packages"], disk_path=wanted["disk_path"])
+    problems = _host.problems(host, min_free_gib=wanted["min_free_gib"], engine_source=wanted["engine_source"])
+    facts = {**_host.as_result(host), "problems": problems}
+    lacking = [problems[check] for check in wanted["require"] if check in problems]
+    if lacking:
+        raise Problem(
+            "this host cannot become what is declared: " + " | ".join(lacking), "nothing was changed", **facts
+        )
+    return {"changed": False, **facts}

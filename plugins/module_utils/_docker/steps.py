@@ -1,0 +1,147 @@
+# SPDX-FileCopyrightText: The multiarch.drone authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""How daemon.json and the engine are changed: checked by the engine itself, written, followed, taken back."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+import time
+from typing import TYPE_CHECKING, Any, Mapping
+
+from .._change import Step
+from .._problem import Problem
+from . import daemon_json
+from . import engine as _engine
+from .world import RECORD_SUFFIX, World, flags
+
+if TYPE_CHECKING:
+    from .wish import Wish
+
+ABOUT = "Written by Ansible (multiarch.drone.docker_engine_config): what of daemon.json it declared, and may take away again."
+RELOAD_SECONDS = 15
+
+
+class Change:
+    """The steps of one change of daemon.json, which know how far the others have come."""
+
+    def __init__(self, world: World, wish: Wish) -> None:
+        self._world = world
+        self._wish = wish
+        self._attempted = False
+
+    def write(self) -> Step:
+        """Write daemon.json and the record; to put them back has the engine follow them again."""
+        world = self._world
+        what = world.path if self._wish.config != world.config else world.path + RECORD_SUFFIX
+
+        def undo() -> None:
+            _restore(world)
+            if self._attempted:
+                _follow(self._wish.follow, world.unit, {})
+
+        return Step(f"write {what}", lambda: _write(world, self._wish), undo)
+
+    def follow(self) -> Step:
+        """Have the engine follow its file; that is taken back with the file."""
+        wish = self._wish
+
+        def apply() -> None:
+            self._attempted = True
+            _follow(wish.follow, self._world.unit, wish.options)
+            _write_record(self._world.path, wish.ours, "")
+
+        return Step(f"{wish.follow} the engine", apply, lambda: None)
+
+
+def validate(world: World, wish: Wish) -> None:
+    """Have the engine itself check the new configuration, together with the flags that its unit gives it."""
+    if not wish.config or wish.config == world.config:
+        return
+    given = flags(world.unit.pid)
+    for position, flag in enumerate(given):
+        if flag.startswith("--config-file"):
+            other = flag.partition("=")[2] or "".join(given[position + 1 : position + 2])
+            if os.path.realpath(other) != world.path:
+                raise Problem(f"the engine reads {other}, not {world.path}", f"declare that path: {other}")
+            del given[position : position + (1 if "=" in flag else 2)]
+            break
+    with tempfile.NamedTemporaryFile(prefix="daemon-", suffix=".json") as file:
+        file.write(_text(wish.config))
+        file.flush()
+        done = _engine.call("dockerd", *given, "--validate", "--config-file", file.name, timeout=60)
+    # No engine yet: its first start will tell. Docker before 23.0 has no such flag.
+    if done.rc in (0, 127) or "unknown flag: --validate" in done.text:
+        return
+    reason = (done.text.splitlines() or [f"exit code {done.rc}"])[-1].replace(file.name, world.path)
+    raise Problem(f"the engine refuses the new {world.path}: {reason}", "correct the declared options")
+
+
+def _follow(how: str, state: _engine.Unit, options: Mapping[str, Any]) -> None:
+    """Restart or reload the engine, and wait until it says that it holds the options."""
+    if how == "restart":
+        _engine.restart()
+        return
+    _engine.reload(state)
+    promise = daemon_json.promised(options)
+    deadline = time.monotonic() + RELOAD_SECONDS
+    while time.monotonic() < deadline:  # the engine reloads in its own time, and says nothing
+        engine = _engine.engine_of(_engine.get("/info"))
+        if daemon_json.running(options, engine.info, engine.containerd_store) == promise:
+            return
+        time.sleep(0.1)
+
+
+def _text(config: Mapping[str, Any]) -> bytes:
+    return (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def _write(world: World, wish: Wish) -> None:
+    """Write the record first: what is ours must be known even where the run ends between the two."""
+    os.makedirs(os.path.dirname(world.path), mode=0o755, exist_ok=True)
+    _write_record(world.path, wish.ours, wish.follow)
+    if wish.config != world.config:
+        _replace(world.path, _text(wish.config) if wish.config else None)
+
+
+def _write_record(path: str, ours: Mapping[str, Any], pending: str) -> None:
+    record = {"about": ABOUT, "declared": ours, **({"pending": pending} if pending else {})}
+    # It repeats what daemon.json says, secrets included, and nobody but root has to read it.
+    _replace(path + RECORD_SUFFIX, _text(record) if ours or pending else None, mode=0o600)
+
+
+def _restore(world: World) -> None:
+    _replace(world.path, world.text)
+    _replace(world.path + RECORD_SUFFIX, world.record_text, mode=0o600)
+
+
+def _replace(path: str, text: bytes | None, *, mode: int = 0o644) -> None:
+    """Write a file at once or not at all, with the mode and owner that it had; None removes it."""
+    if text is None:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        return
+    with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
+        if file.read() == text:
+            return
+    handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".daemon-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            old = os.stat(path)
+            os.chown(temporary, old.st_uid, old.st_gid)
+            mode = old.st_mode & 0o7777
+        except FileNotFoundError:
+            pass
+        os.chmod(temporary, mode)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise

@@ -1,0 +1,86 @@
+# SPDX-FileCopyrightText: The multiarch.drone authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What daemon.json and the engine shall be: the declared options, compared with what is there. Without I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Mapping
+
+from .._problem import Problem
+from . import daemon_json
+from .engine import version_tuple
+
+if TYPE_CHECKING:
+    from .world import World
+
+# The first engine whose containerd image store builds for several platforms.
+CONTAINERD_STORE_SINCE = (24, 0)
+STORE = "containerd-snapshotter"
+
+
+@dataclass(frozen=True)
+class Store:
+    """Whether the containerd image store is declared (None: not by us), and why."""
+
+    value: bool | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Wish:
+    """The way to go: what daemon.json and the record shall say, and what the engine must do for it."""
+
+    options: Mapping[str, Any]
+    config: Mapping[str, Any]
+    ours: Mapping[str, Any]
+    follow: str  # "restart", "reload", or ""
+
+
+def store(world: World, wanted: str) -> Store:
+    """Decide about the containerd image store; `auto` never hides what an engine already holds."""
+    now = daemon_json.features(world.config).get(STORE)
+    if wanted == "false":
+        return Store(False, "as declared")
+    if wanted == "auto" and now is not None:
+        mine = STORE in daemon_json.features(world.ours)
+        return Store(bool(now) if mine else None, "as daemon.json says already")
+    if wanted == "auto" and world.engine and world.engine.containerd_store:
+        return Store(None, "the engine uses it by itself")
+    version = world.version
+    if version and version_tuple(version) < CONTAINERD_STORE_SINCE:
+        if wanted == "true":
+            raise Problem(
+                f"Docker {version} has no containerd image store",
+                "use 24.0 or later (Docker's own packages, or Debian 13), or set it to false",
+            )
+        return Store(None, f"Docker {version} has none; 24.0 is the first that has")
+    if wanted == "true":
+        return Store(True, "as declared")
+    images, containers = world.held
+    if images or containers:
+        return Store(None, f"the engine holds {images} images and {containers} containers, which it would hide")
+    return Store(True, "the engine holds no images and no containers")
+
+
+def compare(world: World, options: Mapping[str, Any]) -> Wish:
+    """Return the way from the world to the declared options."""
+    wish = daemon_json.declared(options)
+    config = daemon_json.merge(world.config, wish, world.ours)
+    follow = ""
+    if world.engine:
+        engine = world.engine
+        before = dict(world.config)
+        if STORE in daemon_json.features(wish):
+            # What the engine does counts, not that the file now says so too: a restart for nothing ends builds.
+            before["features"] = {**daemon_json.features(before), STORE: engine.containerd_store}
+        needs = {
+            world.pending,
+            daemon_json.follow(before, config),
+            daemon_json.follow(
+                daemon_json.running(wish, engine.info, engine.containerd_store), daemon_json.promised(wish)
+            ),
+        }
+        follow = next((need for need in ("restart", "reload") if need in needs), "")
+    return Wish(wish, config, daemon_json.owned(world.config, wish, world.ours), follow)

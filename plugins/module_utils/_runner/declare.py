@@ -1,0 +1,127 @@
+# SPDX-FileCopyrightText: The multiarch.drone authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""A host's Drone runner, from the module's options to its result: wish, world, plan, and the world again."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Mapping
+
+from .._change import carry_out
+from .._platform import by_machine
+from .._problem import Problem
+from .plan import as_diff, as_diff_absent, as_diff_drained, as_result, plan, plan_absent, plan_drained
+from .variables import secret_values
+from .wish import Runner, bips, declare
+from .world import Policy, read, tools
+
+if TYPE_CHECKING:
+    from .._arguments import Module
+    from .._drone.client import Drone
+
+
+def work(module: Module) -> dict[str, Any]:
+    """Return the result of drone_runner."""
+    wanted = dict(module.params)
+    module.no_log_values.update(filter(None, secret_values(wanted)))
+    wanted["name"] = wanted["name"] or os.uname().nodename.partition(".")[0]
+    policy = Policy(wanted["drain_timeout"], wanted["on_drain_timeout"], _client(module), wanted["name"])
+    if wanted["state"] == "present":
+        return _present(module, wanted, policy)
+    return _absent(module, policy) if wanted["state"] == "absent" else _drained(module, policy)
+
+
+def _present(module: Module, wanted: Mapping[str, Any], policy: Policy) -> dict[str, Any]:
+    runner = _runner(wanted)
+    module.no_log_values.add(runner.secret)
+    world = read(runner.image, policy.drone, runner.name)
+    if not world.docker and not module.check_mode:
+        raise Problem("no Docker engine runs on this host", "start it first: role multiarch.drone.docker_engine")
+    if world.strangers:
+        module.warn(f"another runner runs on this host as well ({', '.join(world.strangers)}): drain and remove it")
+    if policy.drone:
+        _warn_of_long_builds(module, policy.drone, wanted["stop_timeout"])
+    refused = "" if runner.own_network else _ping(wanted, runner)
+    seen = [world]
+
+    def reread() -> dict[str, Any]:
+        seen.append(read(runner.image, policy.drone, runner.name))
+        return as_diff(runner, seen[-1])
+
+    steps = plan(runner, world, policy, wanted["ready_timeout"], refused)
+    result = carry_out(steps, check_mode=module.check_mode, reread=reread)
+    waited = world.builds if any("drain" in step for step in result["steps"]) else ()
+    return {
+        **result,
+        "runner": {**as_result(runner, seen[-1], waited), "reaches_server": not refused},
+        "cancelled": [str(build) for build in world.lost],
+    }
+
+
+def _absent(module: Module, policy: Policy) -> dict[str, Any]:
+    world = read("", policy.drone, policy.name)
+    result = carry_out(
+        plan_absent(world, policy),
+        check_mode=module.check_mode,
+        reread=lambda: as_diff_absent(read("", policy.drone, policy.name)),
+    )
+    return {**result, "cancelled": [str(build) for build in world.lost]}
+
+
+def _drained(module: Module, policy: Policy) -> dict[str, Any]:
+    result = carry_out(
+        plan_drained(read(""), policy), check_mode=module.check_mode, reread=lambda: as_diff_drained(read(""))
+    )
+    return {**result, "cancelled": []}
+
+
+def _client(module: Module) -> Drone | None:
+    """Return the server's client where there is an administrator's token for it."""
+    if not module.params["drone_token"]:
+        return None
+    if not module.params["drone_url"]:
+        raise Problem("drone_token is of no use without drone_url", "name the server as well")
+    from .._drone.client import Drone
+
+    drone = Drone.of(module)
+    drone.need_admin("the server's queue")
+    return drone
+
+
+def _runner(wanted: Mapping[str, Any]) -> Runner:
+    """Return the declared runner, checked against what this host reaches."""
+    lacks = [option for option in ("drone_url", "rpc_secret") if not wanted[option]]
+    if lacks:
+        raise Problem(f"a runner needs {' and '.join(lacks)}", "give them: without them it would crash in a loop")
+    mounted = [wanted[option] for option in ("docker_config", "ca_path") if wanted[option]]
+    runner = declare(wanted, tools(mounted), by_machine(os.uname().machine))
+    if bips(wanted):
+        from . import bridges
+
+        bridges.check(bips(wanted), runner, wanted["registries"])
+    return runner
+
+
+def _warn_of_long_builds(module: Module, drone: Drone, stop_timeout: int) -> None:
+    """Warn where a build may run for longer than whoever stops Docker waits for it."""
+    slow = [row for row in drone.repos() if row.get("active") and row.get("timeout", 0) * 60 > stop_timeout]
+    if slow:
+        longest = max(slow, key=lambda row: row["timeout"])
+        module.warn(
+            f"a build of {longest['slug']} may take {longest['timeout']} minutes, and who stops Docker or the machine "
+            f"waits for {stop_timeout} s: raise stop_timeout"
+        )
+
+
+def _ping(wanted: Mapping[str, Any], runner: Runner) -> str:
+    """Return why the server would not serve the runner, or ""."""
+    from .queue import ping
+
+    return ping(
+        wanted["drone_url"],
+        runner.secret,
+        validate_certs=wanted["validate_certs"],
+        ca_path=wanted["ca_path"],
+        timeout=min(wanted["timeout"], 10),
+    )
