@@ -22,28 +22,41 @@ if TYPE_CHECKING:
 
 
 class Step(NamedTuple):
-    """One change: what it does, in words ("register qemu-aarch64"), how, and how it is taken back."""
+    """One change: what it does, in words ("register qemu-aarch64"), how, and how it is taken back.
+
+    A step is all or nothing, unless it is `partial`: then an `apply` that fails may have done a part, which `undo` takes
+    back as well. `check` runs before `apply`, and changes nothing.
+    """
 
     summary: str
     apply: Callable[[], object]
     undo: Callable[[], object] | None = None
+    partial: bool = False
+    check: Callable[[], object] | None = None
 
 
 @dataclass(frozen=True)
 class Plan:
     """The way from `before` to `after`: two mappings of the same shape, item by item, and the steps between them.
 
-    Values are what a person may see: no secret belongs there.
+    Values are what a person may see: no secret belongs there. Steps that are taken `afterwards` are no reason to take
+    back the others: the world is as wished already.
     """
 
     before: Mapping[str, Any]
     after: Mapping[str, Any]
     steps: Sequence[Step] = field(default_factory=tuple)
+    afterwards: Sequence[Step] = field(default_factory=tuple)
+
+    @property
+    def summaries(self) -> list[str]:
+        """What is done, in words."""
+        return [step.summary for step in (*self.steps, *self.afterwards)]
 
     def __post_init__(self) -> None:
         # A diff that lies is worse than none: a change that it does not show is a bug of ours, found at once.
-        if bool(self.steps) != (self.before != self.after):
-            raise ValueError(f"steps {[step.summary for step in self.steps]} do not fit {self.before} -> {self.after}")
+        if bool(self.summaries) != (self.before != self.after):
+            raise ValueError(f"steps {self.summaries} do not fit {self.before} -> {self.after}")
 
 
 def carry_out(plan: Plan, *, check_mode: bool, reread: Callable[[], Mapping[str, Any]] | None = None) -> dict[str, Any]:
@@ -56,9 +69,16 @@ def carry_out(plan: Plan, *, check_mode: bool, reread: Callable[[], Mapping[str,
         _unused, problem = take(plan, reread)
         if problem:
             raise problem
+    for step in () if check_mode else plan.afterwards:
+        try:
+            step.apply()
+        except (Problem, OSError) as error:
+            facts = error.facts if isinstance(error, Problem) else {}
+            done = ", ".join(step.summary for step in plan.steps)
+            raise Problem(f"{step.summary}: {error}", f"done before: {done}" if done else "", **facts) from error
     return {
-        "changed": bool(plan.steps),
-        "steps": [step.summary for step in plan.steps],
+        "changed": bool(plan.summaries),
+        "steps": plan.summaries,
         "diff": diff(plan.before, plan.after),
     }
 
@@ -66,14 +86,21 @@ def carry_out(plan: Plan, *, check_mode: bool, reread: Callable[[], Mapping[str,
 def take(plan: Plan, reread: Callable[[], Mapping[str, Any]] | None = None) -> tuple[Sequence[Step], Problem | None]:
     """Take a plan's steps; return those that hold now, and the Problem where one failed."""
     done: list[Step] = []
+    begun: Step | None = None
     try:
         for step in plan.steps:
+            begun = None
+            if step.check is not None:
+                step.check()
+            begun = step
             step.apply()
             done.append(step)
         if reread is not None:
             expect(plan.after, reread())
     except (Problem, OSError) as error:
         failed = plan.steps[len(done)].summary if len(done) < len(plan.steps) else "reading the result back"
+        if begun and begun.partial and not any(step is begun for step in done):
+            done.append(begun)
         return _taken_back(failed, error, done)
     return plan.steps, None
 
@@ -113,6 +140,7 @@ def _taken_back(failed: str, error: Exception, done: Iterable[Step]) -> tuple[Se
     outcome = "nothing was changed"
     if kept:
         outcome = f"changed and not taken back: {', '.join(told)}"
+        outcome += f"; taken back: {', '.join(restored)}" if restored else ""
     elif restored:
         outcome = f"taken back: {', '.join(restored)}"
     facts = error.facts if isinstance(error, Problem) else {}

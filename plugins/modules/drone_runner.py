@@ -328,7 +328,10 @@ runner:
       type: list
       elements: str
 cancelled:
-  description: The builds that a dead runner had left, and that were cancelled or would be.
+  description:
+    - The builds that a dead runner had left, and that were cancelled or would be.
+    - After a change also those whose end the server did not let the old runner report, since its RPC secret was rotated meanwhile. Check
+      mode cannot know them.
   returned: always
   type: list
   elements: str

@@ -251,6 +251,19 @@ def test_a_build_can_be_killed_with_its_runner_and_drone_is_told(server, role):
     assert role()["cancelled"] == []
 
 
+def test_a_secret_that_was_rotated_on_the_server_while_a_build_ran_reaches_the_runner(server, role):
+    """What the old runner reports is refused: its build is lost, and cancelled, and no reason to bring back the old secret."""
+    number = server.start(5)
+    server.ask("/_standin/rpc-secret", "PUT", {"secret": "lab-secret-2"})
+    result = role(drone_runner_rpc_secret="lab-secret-2")
+    assert result["runner"]["healthy"]
+    assert result["cancelled"] == [f"{SLUG} #{number}"]
+    assert server.status(number) == "killed"
+    server.until(server.start(1), "success")
+    server.ask("/_standin/rpc-secret", "PUT", {"secret": "lab-secret"})
+    assert role()["runner"]["healthy"]
+
+
 def test_whatever_restarts_docker_drains_first(server, host):
     number = server.start(5)
     host.check_output("systemctl restart docker")

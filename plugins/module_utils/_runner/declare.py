@@ -12,9 +12,9 @@ from .._change import carry_out
 from .._platform import by_machine
 from .._problem import Problem
 from .plan import as_diff, as_diff_absent, as_diff_drained, as_result, plan, plan_absent, plan_drained
-from .variables import secret_values
-from .wish import Runner, bips, declare
-from .world import Policy, read, tools
+from .variables import secret_values, variables
+from .wish import ENVIRONMENT, UNIT, Runner, bips, declare
+from .world import Policy, World, read, tools
 
 if TYPE_CHECKING:
     from .._arguments import Module
@@ -42,11 +42,13 @@ def _present(module: Module, wanted: Mapping[str, Any], policy: Policy) -> dict[
         module.warn(f"another runner runs on this host as well ({', '.join(world.strangers)}): drain and remove it")
     if policy.drone:
         _warn_of_long_builds(module, policy.drone, wanted["stop_timeout"])
-    refused = "" if runner.own_network else _ping(wanted, runner)
+    refused = "" if runner.own_network else _ping(wanted, runner.secret)
+    if world.builds and not policy.drone:
+        _warn_of_unreported_builds(module, wanted, runner, world)
     seen = [world]
 
     def reread() -> dict[str, Any]:
-        seen.append(read(runner.image, policy.drone, runner.name))
+        seen.append(read(runner.image))  # without the server: what the change has lost there is looked for afterwards
         return as_diff(runner, seen[-1])
 
     steps = plan(runner, world, policy, wanted["ready_timeout"], refused)
@@ -55,7 +57,7 @@ def _present(module: Module, wanted: Mapping[str, Any], policy: Policy) -> dict[
     return {
         **result,
         "runner": {**as_result(runner, seen[-1], waited), "reaches_server": not refused},
-        "cancelled": [str(build) for build in world.lost],
+        "cancelled": [*map(str, world.lost), *_cancel_lost_by(result, module, policy)],
     }
 
 
@@ -64,16 +66,36 @@ def _absent(module: Module, policy: Policy) -> dict[str, Any]:
     result = carry_out(
         plan_absent(world, policy),
         check_mode=module.check_mode,
-        reread=lambda: as_diff_absent(read("", policy.drone, policy.name)),
+        reread=lambda: as_diff_absent(read("")),
     )
-    return {**result, "cancelled": [str(build) for build in world.lost]}
+    return {**result, "cancelled": [*map(str, world.lost), *_cancel_lost_by(result, module, policy)]}
 
 
 def _drained(module: Module, policy: Policy) -> dict[str, Any]:
     result = carry_out(
         plan_drained(read(""), policy), check_mode=module.check_mode, reread=lambda: as_diff_drained(read(""))
     )
-    return {**result, "cancelled": []}
+    return {**result, "cancelled": _cancel_lost_by(result, module, policy)}
+
+
+def _cancel_lost_by(result: Mapping[str, Any], module: Module, policy: Policy) -> list[str]:
+    """Cancel the builds that a change has lost: those whose end the server did not let the old runner report.
+
+    So it is where the RPC secret was rotated on the server while builds ran. The runner is as declared all the same: what
+    cannot be cancelled is a warning.
+    """
+    if module.check_mode or not policy.drone or not any(UNIT in step for step in result["steps"]):
+        return []
+    try:
+        lost = read("", policy.drone, policy.name).lost
+        if lost:
+            from .queue import cancel
+
+            cancel(policy.drone, lost)
+    except (Problem, OSError) as error:
+        module.warn(f"Drone may go on to show builds of {policy.name} as running; cancel them there: {error}")
+        return []
+    return [str(build) for build in lost]
 
 
 def _client(module: Module) -> Drone | None:
@@ -114,13 +136,26 @@ def _warn_of_long_builds(module: Module, drone: Drone, stop_timeout: int) -> Non
         )
 
 
-def _ping(wanted: Mapping[str, Any], runner: Runner) -> str:
-    """Return why the server would not serve the runner, or ""."""
+def _warn_of_unreported_builds(module: Module, wanted: Mapping[str, Any], runner: Runner, world: World) -> None:
+    """Warn where the server no longer takes the secret of the runner that has builds, and nobody can cancel them."""
+    file = world.files.get(ENVIRONMENT)
+    old = variables(file.text).get("DRONE_RPC_SECRET", "") if file else ""
+    if old and old != runner.secret:
+        module.no_log_values.add(old)
+        if not runner.own_network and _ping(wanted, old):
+            module.warn(
+                f"the server does not take the secret any more with which this runner has {', '.join(world.builds)}: Drone "
+                "will go on to show them as running; cancel them there, or give drone_token"
+            )
+
+
+def _ping(wanted: Mapping[str, Any], secret: str) -> str:
+    """Return why the server would not serve a runner with this secret, or ""."""
     from .queue import ping
 
     return ping(
         wanted["drone_url"],
-        runner.secret,
+        secret,
         validate_certs=wanted["validate_certs"],
         ca_path=wanted["ca_path"],
         timeout=min(wanted["timeout"], 10),

@@ -25,7 +25,7 @@ def plan(runner: Runner, world: World, policy: Policy, ready: float, refused: st
     if restart and refused:
         raise Problem(refused, "nothing was changed: check drone_url, rpc_secret and the server")
     units = [
-        (unit, wanted)
+        (unit, state, wanted)
         for unit, state, wanted in ((UNIT, world.service, True), (TIMER, world.timer, runner.prunes))
         if state.enabled != wanted or (unit == TIMER and state.active != wanted)
     ]
@@ -42,10 +42,8 @@ def plan(runner: Runner, world: World, policy: Policy, ready: float, refused: st
         found.append(change.write(wrong, rehearse=restart))
     if restart:
         found.append(change.restart())
-    found += [steps.enable(unit, wanted, now=unit == TIMER) for unit, wanted in units]
-    if world.lost:
-        found.append(steps.cancel_lost(policy, world.lost))
-    return Plan(before, after, found)
+    found += [steps.enable(unit, state, wanted, now=unit == TIMER) for unit, state, wanted in units]
+    return Plan(before, after, found, [steps.cancel_lost(policy, world.lost)] if world.lost else [])
 
 
 def as_diff(runner: Runner, world: World) -> dict[str, Any]:
@@ -74,15 +72,13 @@ def plan_absent(world: World, policy: Policy) -> Plan:
 
     found: list[Step] = []
     if world.service.active or drains(world):
-        found.append(steps.drain_and_stop(policy))
+        found.append(steps.drain_and_stop(world, policy))
     for unit, state in ((UNIT, world.service), (TIMER, world.timer)):
         if state.enabled or (unit == TIMER and state.active):
-            found.append(steps.enable(unit, False, now=True)._replace(undo=None))
+            found.append(steps.enable(unit, state, False, now=True))
     if world.files:
         found.append(steps.remove(world))
-    if world.lost:
-        found.append(steps.cancel_lost(policy, world.lost))
-    return Plan(before, after, found)
+    return Plan(before, after, found, [steps.cancel_lost(policy, world.lost)] if world.lost else [])
 
 
 def as_diff_absent(world: World) -> dict[str, Any]:
@@ -102,7 +98,7 @@ def plan_drained(world: World, policy: Policy) -> Plan:
         return Plan(before, after)
     from . import steps
 
-    return Plan(before, after, [steps.drain_and_stop(policy)])
+    return Plan(before, after, [steps.drain_and_stop(world, policy)])
 
 
 def as_diff_drained(world: World) -> dict[str, Any]:
@@ -156,6 +152,8 @@ def _files_shown(runner: Runner, files: Mapping[str, File]) -> dict[str, Any]:
             wanted = variables(runner.files[path].text if path in runner.files else "")
             pairs = variables(file.text).items()
             text = {key: shown(key, value, wanted.get(key)) for key, value in pairs}
+            if path in runner.files and file.text != runner.files[path].text and variables(file.text) == wanted:
+                text["#"] = "lines that set nothing, or another order"  # a change that the diff does not show is none
         elif path == PRUNER:
             text = "as declared" if path in runner.files and file.text == runner.files[path].text else "another"
         seen[path] = {"content": text, "mode": f"{file.mode:04o}", "owner": file.owner}

@@ -79,8 +79,14 @@ def cancel(drone: Drone, builds: Iterable[Build]) -> None:
     """Cancel builds: what runs is killed, what has ended meanwhile stays as it is."""
     from .._drone.client import route, safe_to_repeat
 
+    done: list[str] = []
     for build in builds:
-        drone.delete(route("repos", build.owner, build.name, "builds", str(build.number)), look=safe_to_repeat)
+        try:
+            drone.delete(route("repos", build.owner, build.name, "builds", str(build.number)), look=safe_to_repeat)
+        except Problem as problem:
+            already = f"cancelled before it: {', '.join(done)}" if done else ""
+            raise Problem(f"{build}: {problem}", already, **problem.facts) from problem
+        done.append(str(build))
 
 
 def _began(stage: Any) -> float:

@@ -11,8 +11,8 @@ is never sent twice, since the second one would kill it (the runner's package dr
 
 from __future__ import annotations
 
+import contextlib
 import os
-import shutil
 import subprocess
 import tempfile
 import time
@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Iterable, Mapping
 from .._change import Step
 from .._docker.cli import last_words
 from .._docker.engine import call, must
-from .._files import File, names, put
+from .._files import File, names, put, put_all
 from .._problem import Problem
 from . import prune
 from .wish import BUILDS, CONFIG, CONTAINER, ENVIRONMENT, PROGRAMS, UNIT, Runner
-from .world import REHEARSAL, REHEARSED, Policy, World, has_pinged, services
+from .world import REHEARSAL, REHEARSED, Policy, Service, World, has_pinged, services
 
 if TYPE_CHECKING:
     from .queue import Build
@@ -45,7 +45,8 @@ class Change:
         self._world = world
         self._policy = policy
         self._ready = ready
-        self._begun: list[str] = []
+        self._wrong: list[str] = []
+        self._begun = ""  # "", "drain" or "start"
 
     def pull(self) -> Step:
         """Pull the image; a later failure leaves it, since it does no harm."""
@@ -53,43 +54,87 @@ class Change:
 
     def write(self, wrong: Iterable[str], *, rehearse: bool) -> Step:
         """Write the files that are not as declared, when the new runner has shown that it starts with them."""
+        self._wrong = list(wrong)
 
         def apply() -> None:
-            if rehearse:
-                _rehearse(self._runner)
-            _write(self._runner.files, wrong)
+            _write(self._runner.files, self._wrong)
             must("systemctl", "daemon-reload")
 
-        return Step(f"write {names(wrong)}", apply, lambda: _take_back(self._world, wrong, self._begun, self._ready))
+        check = (lambda: _rehearse(self._runner)) if rehearse else None
+        return Step(f"write {names(self._wrong)}", apply, self._take_back, partial=True, check=check)
 
     def restart(self) -> Step:
-        """Drain the old runner and start the new one; to put its files back brings back the old one."""
+        """Drain the old runner and start the new one."""
 
         def apply() -> None:
-            self._begun.append("drain")
+            self._begun = "drain"
             _drain(self._policy)
-            self._begun.append("start")
+            self._begun = "start"
             _begin(self._ready)
 
+        def undo() -> None:
+            if not self._wrong:  # or the old runner has to wait for its old files
+                self._take_back()
+
         works = self._world.service.state in ("active", "activating", "deactivating")
-        return Step(f"{'drain and restart' if works else 'start'} {UNIT}", apply)
+        return Step(f"{'drain and restart' if works else 'start'} {UNIT}", apply, undo, partial=True)
+
+    def _take_back(self) -> None:
+        """Put the old files back, and the old runner to work where it worked before."""
+        had = self._world.service.active
+        if self._begun == "start" and not had:
+            _stop(self._ready)
+        _write(self._world.files, self._wrong)
+        must("systemctl", "daemon-reload")
+        if not self._begun or not had:
+            return
+        if self._begun == "drain":
+            # It still drains: systemd starts it again, with its old settings, when its builds have ended.
+            must("systemctl", "restart", "--no-block", UNIT)
+            return
+        _stop(self._ready)
+        _begin(self._ready)
 
 
-def drain_and_stop(policy: Policy) -> Step:
-    """Stop the runner when its builds have ended."""
-    return Step(f"drain and stop {UNIT}", lambda: _drain(policy))
+def drain_and_stop(world: World, policy: Policy) -> Step:
+    """Stop the runner when its builds have ended; where they do not, it starts again as it was."""
+
+    def undo() -> None:
+        if world.service.active:
+            must("systemctl", "restart", "--no-block", UNIT)
+
+    return Step(f"drain and stop {UNIT}", lambda: _drain(policy), undo, partial=True)
 
 
-def enable(unit: str, wanted: bool, *, now: bool) -> Step:
+def enable(unit: str, found: Service, wanted: bool, *, now: bool) -> Step:
     """Enable or disable a unit, and with `now` start or stop it as well."""
-    verb, back = ("enable", "disable") if wanted else ("disable", "enable")
+    verb = "enable" if wanted else "disable"
     words = ["--now", unit] if now else [unit]
-    return Step(f"{verb} {unit}", lambda: must("systemctl", verb, *words), lambda: must("systemctl", back, *words))
+
+    def undo() -> None:
+        must("systemctl", "enable" if found.enabled else "disable", unit)
+        if now and unit != UNIT:
+            must("systemctl", "start" if found.active else "stop", unit)
+
+    return Step(f"{verb} {unit}", lambda: must("systemctl", verb, *words), undo, partial=True)
 
 
 def remove(world: World) -> Step:
-    """Remove the runner's files and directories."""
-    return Step(f"remove {names(world.files)}", lambda: _remove(world))
+    """Remove the runner's files, and its directories where nothing of somebody else's is in them."""
+
+    def apply() -> None:
+        put_all(dict.fromkeys(world.files))
+        for directory in (CONFIG, PROGRAMS):
+            with contextlib.suppress(OSError):
+                os.rmdir(directory)
+        must("systemctl", "daemon-reload")
+        call("systemctl", "reset-failed", UNIT)
+
+    def undo() -> None:
+        _write(world.files, world.files)
+        must("systemctl", "daemon-reload")
+
+    return Step(f"remove {names(world.files)}", apply, undo, partial=True)
 
 
 def cancel_lost(policy: Policy, lost: Iterable[Build]) -> Step:
@@ -183,43 +228,19 @@ def _begin(ready: float) -> None:
 
 
 def _write(files: Mapping[str, File], which: Iterable[str]) -> None:
-    """Write these of the files; what is not among them is removed."""
+    """Write these of the files, all or none; what is not among them is removed."""
     # The secrets' directory is nobody else's business either.
     os.makedirs(CONFIG, 0o700, exist_ok=True)
     os.makedirs(PROGRAMS, 0o755, exist_ok=True)
-    for path in which:
-        put(path, files.get(path))
+    put_all({path: files.get(path) for path in which})
 
 
-def _take_back(world: World, wrong: Iterable[str], begun: list[str], ready: float) -> None:
-    """Put the old files back, and the old runner to work where it worked before."""
-    had = world.service.active
-    if "start" in begun and not had:
-        call("systemctl", "stop", "--no-block", UNIT)
-        _until_stopped(ready)
-    _write(world.files, wrong)
-    must("systemctl", "daemon-reload")
-    if not begun or not had:
-        return
+def _stop(seconds: float) -> None:
+    """Stop the service, unless it has stopped or stops already: a second signal would kill the runner's builds."""
     (now,) = services(UNIT)
-    if "start" not in begun:
-        # It still drains: systemd starts it again, with its old settings, when its builds have ended.
-        must("systemctl", "restart", "--no-block", UNIT)
-        return
-    if now.state != "inactive":
+    if now.state not in ("inactive", "failed", "deactivating"):
         must("systemctl", "stop", "--no-block", UNIT)
-        _until_stopped(ready)
-    _begin(ready)
-
-
-def _remove(world: World) -> None:
-    """Remove the runner's files and directories."""
-    for path in world.files:
-        put(path, None)
-    for directory in (CONFIG, PROGRAMS):
-        shutil.rmtree(directory, ignore_errors=True)
-    must("systemctl", "daemon-reload")
-    call("systemctl", "reset-failed", UNIT)
+    _until_stopped(seconds)
 
 
 def _cancel(policy: Policy, lost: Iterable[Build] | None = None) -> None:

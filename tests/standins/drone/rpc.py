@@ -4,7 +4,8 @@
 """What runners say to a Drone server (/rpc/v2): ping, ask for a stage, accept it, tell how it goes, watch for its end.
 
 Routes, answers and their codes are those of Drone's operator/manager/rpc2, tried with drone-runner-docker 1.8.4. Long polls
-end with 204; a stage that another runner has accepted is a 409.
+end with 204; a stage that another runner has accepted is a 409. Whoever shows a secret that is not the server's gets a 401,
+in the middle of a build as well: then what a runner reports is lost, and its builds stay `running` (seen on Drone 2.28.1).
 """
 
 from __future__ import annotations
@@ -54,6 +55,10 @@ class Rpc:
                 return handler(int(match.groupdict().get("id") or 0), given, parse_qs(query))
         return Answer(404, "404 page not found\n", kind="text/plain; charset=utf-8")
 
+    def rotate(self, secret: str) -> None:
+        """Take another secret, as a server that was restarted with it: it ends the polls that are under way."""
+        self.secret = secret
+
     def add(self, slug: str, config: str, *, arch: str = "amd64") -> Build:
         """Add a build of one stage that waits for a runner."""
         build = self.state.add_build(slug, status="pending", arch=arch)
@@ -79,8 +84,8 @@ class Rpc:
 
     def _request(self, _unused: int, wanted: Any, _unused2: object) -> Answer:
         """Hand out a stage that nobody has accepted; wait for one as long as a poll lasts."""
-        deadline = time.monotonic() + self.poll
-        while time.monotonic() < deadline:
+        deadline, secret = time.monotonic() + self.poll, self.secret
+        while time.monotonic() < deadline and self.secret == secret:
             for build in self.state.builds:
                 for stage in build.stages:
                     if (
@@ -143,8 +148,8 @@ class Rpc:
             return _json(given)
 
     def _watch(self, id: int, *_unused: object) -> Answer:
-        deadline = time.monotonic() + self.poll
-        while time.monotonic() < deadline:
+        deadline, secret = time.monotonic() + self.poll, self.secret
+        while time.monotonic() < deadline and self.secret == secret:
             build = self.state.builds.get(id)
             if build is None or build.status in DONE:
                 return Answer(200)

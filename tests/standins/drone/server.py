@@ -167,7 +167,7 @@ class DroneServer:
         self._seen.append(Seen(user.login if user else "", method, target, content, status, began, time.monotonic()))
 
     def control(self, method: str, target: str, body: bytes) -> Answer:
-        """Answer /_standin: the switches for those who cannot call Python. POST faults and builds, GET requests."""
+        """Answer /_standin: the switches for those who cannot call Python. POST faults and builds, PUT rpc-secret, GET requests."""
         if (method, target) == ("POST", "/_standin/faults"):
             fields = json.loads(body)
             self.faults.add(**fields)
@@ -179,9 +179,13 @@ class DroneServer:
             return Answer(200, [vars(seen) for seen in self.requests])
         if (method, target) == ("POST", "/_standin/builds"):
             return Answer(200, self.rpc.add(**json.loads(body)).json(stages=True))
-        return Answer(
-            404, {"message": "POST or DELETE /_standin/faults, GET /_standin/requests, POST /_standin/builds"}
+        if (method, target) == ("PUT", "/_standin/rpc-secret"):
+            self.rpc.rotate(json.loads(body)["secret"])
+            return Answer(204)
+        known = (
+            "POST or DELETE /_standin/faults, GET /_standin/requests, POST /_standin/builds, PUT /_standin/rpc-secret"
         )
+        return Answer(404, {"message": known})
 
 
 class _Http(ThreadingHTTPServer):

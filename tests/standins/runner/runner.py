@@ -155,6 +155,8 @@ def poll() -> None:
             continue
         if status == 200 and stage.get("id") and not draining.is_set():
             run(stage)
+        elif status >= 400 and not draining.is_set():  # the secret was rotated: nobody hands out a stage any more
+            time.sleep(1)
 
 
 def run(stage: dict) -> None:
@@ -181,6 +183,8 @@ def run(stage: dict) -> None:
                 cancelled.set()
                 docker("POST", f"/containers/{name}/kill")
                 return
+            if status >= 400:
+                time.sleep(1)
 
     threading.Thread(target=watch, daemon=True).start()
     code = 1
@@ -191,6 +195,7 @@ def run(stage: dict) -> None:
     over.set()
     status = "killed" if cancelled.is_set() else "success" if code == 0 else "failure"
     ended = int(time.time())
+    # Where the secret was rotated meanwhile, this is a 401: the build stays `running` on the server.
     rpc("PUT", f"/rpc/v2/stage/{stage['id']}", {**stage, "status": status, "stopped": ended, "steps": [step]})
 
 

@@ -60,6 +60,18 @@ def test_the_server_knows_runners_by_the_secret_alone(rpc):
     assert rpc("POST", "/rpc/v2/ping", secret="y").status == 401
 
 
+def test_a_secret_that_is_rotated_in_the_middle_of_a_build_leaves_the_build_running(rpc):
+    build = rpc.server.rpc.add("octocat/app1", "kind: pipeline\n")
+    id = build.stages[0].id
+    rpc("POST", f"/rpc/v2/stage/{id}?machine=a")
+    rpc("PUT", f"/rpc/v2/stage/{id}", b'{"status": "running", "started": 7}')
+    rpc.server.rpc.rotate("y")
+    assert rpc("PUT", f"/rpc/v2/stage/{id}", b'{"status": "success"}').status == 401
+    assert rpc("POST", f"/rpc/v2/build/{build.id}/watch").status == 401
+    assert rpc.server.state.builds.get(build.id).status == "running"
+    assert rpc("POST", "/rpc/v2/ping", secret="y").status == 200
+
+
 def test_a_stage_is_one_runners(rpc):
     build = rpc.server.rpc.add("octocat/app1", "kind: pipeline\n")
     wanted = b'{"os": "linux", "arch": "amd64"}'

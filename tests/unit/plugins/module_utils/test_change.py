@@ -59,6 +59,44 @@ def test_a_step_that_cannot_be_undone_is_named_in_the_error():
         carry_out(plan, check_mode=False)
 
 
+def test_a_step_that_fails_halfway_is_taken_back_with_those_before_it():
+    world = World(a=1, b=1)
+
+    def half():
+        world.things["b"] = "half"
+        raise OSError("disk full")
+
+    halfway = Step("set b", half, world.put("b", 2).undo, partial=True)
+    with pytest.raises(Problem, match="set b: disk full; taken back: set b, set a"):
+        carry_out(Plan({"a": 1, "b": 1}, {"a": 2, "b": 2}, [world.put("a", 2), halfway]), check_mode=False)
+    assert world.things == {"a": 1, "b": 1}
+
+
+def test_a_step_that_fails_halfway_and_has_no_way_back_is_named_in_the_error():
+    world = World(a=1, b=1)
+    halfway = world.put("b", 2, fails=True)._replace(undo=None, partial=True)
+    with pytest.raises(Problem, match="disk full; changed and not taken back: set b; taken back: set a"):
+        carry_out(Plan({"a": 1, "b": 1}, {"a": 2, "b": 2}, [world.put("a", 2), halfway]), check_mode=False)
+
+
+def test_a_check_that_fails_before_a_step_leaves_nothing_to_take_back():
+    def refuse():
+        raise Problem("no")
+
+    step = Step("set a", lambda: None, lambda: None, partial=True, check=refuse)
+    with pytest.raises(Problem, match="set a: no; nothing was changed"):
+        carry_out(Plan({"a": 1}, {"a": 2}, [step]), check_mode=False)
+
+
+def test_what_is_done_afterwards_takes_nothing_back_where_it_fails():
+    world = World(a=1, b=1)
+    plan = Plan({"a": 1, "b": 1}, {"a": 2, "b": 2}, [world.put("a", 2)], [world.put("b", 2, fails=True)])
+    assert carry_out(plan, check_mode=True)["steps"] == ["set a", "set b"]
+    with pytest.raises(Problem, match="set b: disk full; done before: set a"):
+        carry_out(plan, check_mode=False)
+    assert world.things == {"a": 2, "b": 1}
+
+
 def test_a_world_that_differs_when_read_again_is_an_error_and_is_restored():
     world = World(a=1)
     plan = Plan({"a": 1}, {"a": 2}, [world.put("a", 2)])
