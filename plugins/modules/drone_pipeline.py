@@ -450,67 +450,13 @@ skipped_checks:
   sample: [platforms, secrets, trust]
 """
 
-from ..module_utils._arguments import Module
-from ..module_utils._drone.client import OPTIONS
-from ..module_utils._pipeline.deploy import deploy
-from ..module_utils._pipeline.plugins import credentials_within
-from ..module_utils._pipeline.spec import SPEC
+from ..module_utils._pipeline.declare import ARGUMENTS, PipelineModule, deploy
 from ..module_utils._serve import serve
-
-
-class PipelineModule(Module):
-    """A module that hides what stands in clear text in its descriptions and URLs, refused or not."""
-
-    def _load_params(self) -> None:
-        super()._load_params()
-        self.no_log_values.update(credentials_within([self.params.get("pipeline"), self.params.get("repos")]))
 
 
 def main() -> None:
     module = PipelineModule(
-        argument_spec={
-            **OPTIONS,
-            "path": {"type": "path"},
-            "repos": {
-                "type": "list",
-                "elements": "dict",
-                "options": {
-                    "url": {"type": "str", "required": True},
-                    "branch": {"type": "str"},
-                    "config_path": {"type": "str"},
-                    "slug": {"type": "str"},
-                    "pipeline": {"type": "dict"},
-                },
-            },
-            "template": {
-                "type": "dict",
-                "options": {
-                    "namespace": {"type": "str", "required": True},
-                    "name": {"type": "str", "required": True},
-                },
-            },
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-            "config_path": {"type": "str", "default": ".drone.yml"},
-            "scope": {"type": "str", "choices": ["step", "pipeline"], "default": "step"},
-            # `repo` may stand in each repository's own pipeline instead.
-            "pipeline": {"type": "dict", "options": {**SPEC, "repo": {"type": "str"}}},
-            "allow_plaintext": {"type": "bool", "default": False},
-            "runner_platforms": {"type": "list", "elements": "str"},
-            "privileged_images": {"type": "list", "elements": "str"},
-            "known_trusted": {"type": "list", "elements": "str"},
-            "known_secrets": {"type": "list", "elements": "str", "no_log": False},
-            "slug": {"type": "str"},
-            "branch": {"type": "str"},
-            "commit_message": {"type": "str", "default": "Build images for several platforms in Drone"},
-            "commit_author": {"type": "str", "default": "multiarch.drone <multiarch.drone@localhost>"},
-            "git_username": {"type": "str"},
-            "git_password": {"type": "str", "no_log": True},
-            "git_ssh_key": {"type": "path", "no_log": False},
-            "git_timeout": {"type": "int", "default": 120},
-            "at_a_time": {"type": "int", "default": 4},
-            "drone_url": {**OPTIONS["drone_url"], "required": False},
-            "drone_token": {**OPTIONS["drone_token"], "required": False},
-        },
+        argument_spec=dict(ARGUMENTS),
         mutually_exclusive=[("path", "repos", "template")],
         required_one_of=[("path", "repos", "template")],
         supports_check_mode=True,

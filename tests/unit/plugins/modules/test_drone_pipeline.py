@@ -17,7 +17,8 @@ import urllib.parse
 
 import pytest
 import yaml
-from ansible_collections.multiarch.drone.plugins.module_utils._pipeline import deploy
+from ansible_collections.multiarch.drone.plugins.module_utils._drone.client import Drone
+from ansible_collections.multiarch.drone.plugins.module_utils._pipeline import to_repositories
 from ansible_collections.multiarch.drone.plugins.modules import drone_pipeline
 
 BUILD = {"repo": "octocat/example", "tags": ["latest"], "platforms": ["linux/amd64", "linux/arm64"]}
@@ -512,7 +513,7 @@ def test_a_push_that_races_is_made_again_on_top_of_theirs(run, bare, web, monkey
     path = bare(files={".drone.yml": THEIRS})
     url = str(path) if way == "path" else f"{web.url}/octocat/app.git"
     races = iter(range(3))
-    push = deploy.Branch.push
+    push = to_repositories.Branch.push
 
     def raced(self, commit):
         number = next(races, None)
@@ -520,7 +521,7 @@ def test_a_push_that_races_is_made_again_on_top_of_theirs(run, bare, web, monkey
             write(path, {f"theirs-{number}": "x", ".drone.yml": show(path) + f"# {number}\n"})
         push(self, commit)
 
-    monkeypatch.setattr(deploy.Branch, "push", raced)
+    monkeypatch.setattr(to_repositories.Branch, "push", raced)
     result = run({"repos": [{"url": url}]}, thrice=False)
     assert result["changed"], result
     assert count(path) == 5
@@ -532,7 +533,7 @@ def test_a_push_that_races_is_made_again_on_top_of_theirs(run, bare, web, monkey
 
 def test_a_race_that_somebody_else_won_with_the_same_change_is_no_commit(run, bare, monkeypatch):
     path = bare(files={})
-    push = deploy.Branch.push
+    push = to_repositories.Branch.push
     done = []
 
     def raced(self, commit):
@@ -541,7 +542,7 @@ def test_a_race_that_somebody_else_won_with_the_same_change_is_no_commit(run, ba
             write(path, {".drone.yml": git("--git-dir", self.directory, "show", f"{commit}:.drone.yml")})
         push(self, commit)
 
-    monkeypatch.setattr(deploy.Branch, "push", raced)
+    monkeypatch.setattr(to_repositories.Branch, "push", raced)
     result = run({"repos": [{"url": str(path)}]}, thrice=False)
     assert not result.failed
     assert count(path) == 2
@@ -549,14 +550,14 @@ def test_a_race_that_somebody_else_won_with_the_same_change_is_no_commit(run, ba
 
 def test_a_race_without_end_gives_up_and_says_so(run, bare, monkeypatch):
     path = bare(files={})
-    push = deploy.Branch.push
+    push = to_repositories.Branch.push
 
     def raced(self, commit):
         write(path, {"theirs": str(count(path))})
         push(self, commit)
 
-    monkeypatch.setattr(deploy.Branch, "push", raced)
-    monkeypatch.setattr(deploy.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(to_repositories.Branch, "push", raced)
+    monkeypatch.setattr(to_repositories.time, "sleep", lambda seconds: None)
     result = run({"repos": [{"url": str(path)}]}, thrice=False)
     assert "somebody else pushed to main first" in result["msg"]
 
@@ -670,7 +671,7 @@ def test_a_login_over_http_is_taken_and_never_shown(run, bare, web, how, monkeyp
     web.login = "octocat:hunter2-xyzzy"
     seen = []
     popen = subprocess.Popen
-    module = __import__(deploy.Remote.__module__, fromlist=["subprocess"])
+    module = __import__(to_repositories.Remote.__module__, fromlist=["subprocess"])
 
     def watched(arguments, **more):
         seen.append(arguments)
@@ -704,7 +705,7 @@ def test_only_one_commit_without_its_files_is_fetched(run, bare, web, monkeypatc
     for number in range(5):
         write(path, {"big": str(number) * 1000000})
     sizes = []
-    drop = deploy.Branch.drop
+    drop = to_repositories.Branch.drop
 
     def weighed(self):
         if self.directory:
@@ -713,7 +714,7 @@ def test_only_one_commit_without_its_files_is_fetched(run, bare, web, monkeypatc
             )
         drop(self)
 
-    monkeypatch.setattr(deploy.Branch, "drop", weighed)
+    monkeypatch.setattr(to_repositories.Branch, "drop", weighed)
     run({"repos": [{"url": f"{web.url}/octocat/app.git"}]}, check=True)
     assert sizes
     assert max(sizes) < 300
@@ -827,7 +828,7 @@ def with_drone(server, run, bare):
 
 
 def drone_of(server, by="octocat"):
-    return deploy.Drone(server.url, server.tokens[by])
+    return Drone(server.url, server.tokens[by])
 
 
 SLUG = "repos/octocat/app1"
@@ -976,8 +977,8 @@ def test_the_checks_of_many_repositories_take_one_listing(with_drone, server, ba
     ],
 )
 def test_the_slug_is_the_last_two_parts_of_the_url(url, slug):
-    remote = deploy.Remote.parse(url, deploy.Login())
-    assert deploy.slug_of(remote) == slug
+    remote = to_repositories.Remote.parse(url, to_repositories.Login())
+    assert to_repositories.slug_of(remote) == slug
 
 
 def test_a_directory_is_checked_where_its_repository_is_named(with_drone, tmp_path):
