@@ -12,7 +12,9 @@ from .._platform import all_platforms, parse_all
 from .._problem import Problem
 from . import qemu
 from .kernel import Handler
-from .plan import Wish, World, plan, read, report, view
+from .plan import as_diff, as_result, plan
+from .wish import Wish
+from .world import World, read
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,7 +44,7 @@ def declare(options: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
             image.close()
     if not check_mode:
         programs.save()
-    reports = [report(platform, wish.handlers.get(platform.architecture), world, programs) for platform in platforms]
+    reports = [as_result(platform, wish.handlers.get(platform.architecture), world, programs) for platform in platforms]
     return {**result, "platforms": reports}
 
 
@@ -85,7 +87,7 @@ def _carry_out(
 
         def reread() -> dict[str, Any]:
             after.append(read(architectures, programs, verify=verify))
-            return view(wish, after[-1])
+            return as_diff(wish, after[-1])
 
         result = carry_out(way, check_mode=False, reread=reread)
     return result, wish, after[-1]
@@ -137,7 +139,7 @@ def describe(options: Mapping[str, Any]) -> dict[str, Any]:
             flags = qemu.flags(interpreter, programs.version(interpreter), not handler or "C" in handler.flags)
             wanted = Handler.for_architecture(architecture, interpreter, flags)
             wanted = wanted._replace(name=handler.name) if handler else wanted
-        reports.append(report(platform, wanted, world, programs))
+        reports.append(as_result(platform, wanted, world, programs))
     return {"binfmt_misc": world.kernel.state, "platforms": reports}
 
 

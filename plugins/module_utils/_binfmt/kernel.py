@@ -106,7 +106,7 @@ class Handler(NamedTuple):
         named = base.startswith("qemu-") or base.endswith("-binfmt-P") or self.name.startswith("qemu-")
         return named and self.offset == 0 and self.magic.startswith(b"\x7fELF")
 
-    def shown(self) -> dict[str, Any]:
+    def as_diff(self) -> dict[str, Any]:
         """Return the entry as a person reads it in a diff."""
         return {
             "enabled": self.enabled,

@@ -1,121 +1,28 @@
 # SPDX-FileCopyrightText: The multiarch.drone authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Which foreign platforms a host executes: the wish, the world, what is between them, and the report of it."""
+"""The plan that takes a host from what it executes to what is declared, and the report of it."""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from .._change import Plan, Step
-from .._platform import by_machine
 from .._problem import Problem
 from . import binfmt_d, qemu
-from . import kernel as _binfmt
-from .kernel import TEMPORARY, Handler, Kernel
+from . import steps as make
+from .kernel import ROOT, TEMPORARY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable
 
     from .._platform import Architecture, Platform
-    from .binfmt_d import File
-    from .qemu_image import Image
+    from .kernel import Handler, Kernel
+    from .wish import Wish
+    from .world import World
 
 ON_DISK = "the QEMU on disk"  # what a handler has to run
-# CPUs that may run another architecture's programs themselves; only executing one tells.
-RELATIVES = {"amd64": ("386",), "arm64": ("arm",), "386": ("amd64",), "arm": ("arm64",), "mips64": (), "mips64le": ()}
-
-
-class Verdict(NamedTuple):
-    """What executing a program of an architecture showed."""
-
-    trouble: str  # "" where the interpreter's file, as it is on disk, ran it well
-    version: str | None = None  # of the QEMU that really ran
-
-
-class World(NamedTuple):
-    """What the kernel, /etc/binfmt.d and the CPU say."""
-
-    kernel: Kernel
-    files: Sequence[File] = ()
-    boot: Sequence[Handler] = ()  # what the files make of the kernel at boot
-    native: frozenset[str] = frozenset()  # OCI names of the architectures that the CPU runs itself
-    verdicts: Mapping[str, Verdict] = {}  # by OCI name, where one was executed
-
-    def handler(self, architecture: Architecture) -> Handler | None:
-        """Return the entry that gets programs of an architecture, or else the one that should."""
-        answering = self.kernel.of(architecture)
-        return answering[0] if answering else self.kernel.named(f"qemu-{architecture.qemu}")
-
-
-class Wish(NamedTuple):
-    """What the user declares."""
-
-    architectures: tuple[Architecture, ...]
-    present: bool = True
-    exclusive: bool = False
-    persistent: bool = True
-    verify: bool = True
-    handlers: Mapping[str, Handler] = {}  # wanted, by OCI name; none for native ones
-    image: Image | None = None  # where QEMU has to be taken out of first
-    obsolete: Mapping[str, Step] = {}  # paths of QEMU that nothing needs any more, and how they go
-
-
-def read(architectures: Iterable[Architecture], programs: qemu.Programs, *, verify: bool) -> World:
-    """Return the world as far as these architectures go; with `verify` by executing a program of each."""
-    kernel = _binfmt.read()
-    architectures = tuple(architectures)
-    native = frozenset(a.oci for a in architectures if is_native(a))
-    files = binfmt_d.read()
-    world = World(kernel, files, binfmt_d.at_boot(files), native)
-    verdicts = {}
-    if verify:
-        for architecture in architectures:
-            handler = world.handler(architecture)
-            if architecture.oci not in native and handler is not None:
-                verdicts[architecture.oci] = try_out(architecture, handler.interpreter, programs)
-    return world._replace(verdicts=verdicts)
-
-
-def is_native(architecture: Architecture) -> bool:
-    """Say whether the CPU runs this architecture itself, whatever handlers there are."""
-    try:
-        own = by_machine(os.uname().machine).architecture
-    except Problem:  # a CPU that we have no name for: all that we know is foreign to it
-        return False
-    if architecture.oci == own:
-        return True
-    if architecture.oci not in RELATIVES.get(own, ()):
-        return False
-    from . import probe
-
-    return not probe.run(architecture, unseen=True).trouble
-
-
-def try_out(architecture: Architecture, interpreter: str, programs: qemu.Programs) -> Verdict:
-    """Execute a program of an architecture, and compare what ran it with the file at `interpreter`."""
-    seen: list[Verdict] = []
-
-    def look(exe: str) -> None:
-        if programs.same(exe, interpreter):
-            seen.append(Verdict("", programs.version(interpreter)))
-            return
-        version = programs.version(exe)
-        try:
-            target = os.readlink(exe)
-        except OSError:  # it has ended already, as no emulator would: its status says more
-            return
-        what = "is not there any more" if not os.path.exists(interpreter) else "has other content now"
-        told = f"QEMU {version}" if version else target
-        seen.append(Verdict(f"the kernel runs an old {told}: {interpreter} {what}", version))
-
-    from . import probe
-
-    run = probe.run(architecture, look)
-    if run.trouble or not seen:
-        return Verdict(run.trouble, seen[0].version if seen else None)
-    return seen[0]
 
 
 def faults(architecture: Architecture, wanted: Handler, world: World) -> list[str]:
@@ -164,12 +71,12 @@ def _flag_faults(found: Handler, wanted: Handler) -> dict[str, str]:
 
 def plan(wish: Wish, world: World, programs: qemu.Programs) -> Plan:
     """Return the way from the world to the wish."""
-    before, after = view(wish, world), view(wish, world)
+    before, after = as_diff(wish, world), as_diff(wish, world)
     steps: list[Step] = []
     for handler in world.kernel.handlers:
         if _is_unwanted(wish, handler):
             after.pop(handler.name)
-            steps.append(_change().removal(handler))
+            steps.append(make.removal(handler))
     for architecture in wish.architectures:
         wanted = wish.handlers.get(architecture.oci)
         troubles = faults(architecture, wanted, world) if wanted else []
@@ -179,14 +86,14 @@ def plan(wish: Wish, world: World, programs: qemu.Programs) -> Plan:
             after[wanted.interpreter] = f"as in {wish.image}"
             troubles.append(f"another {wanted.interpreter} is taken out of {wish.image}")
         if wanted and troubles:
-            after[wanted.name] = {**wanted.shown(), "gets its programs": True}
+            after[wanted.name] = {**wanted.as_diff(), "gets its programs": True}
             after.pop(wanted.name + TEMPORARY, None)
             if wish.verify:
                 after[wanted.name]["runs"] = ON_DISK
             old = world.kernel.named(wanted.name)
-            steps.append(_change().registration(architecture, wanted, old, troubles, programs if wish.verify else None))
+            steps.append(make.registration(architecture, wanted, old, troubles, programs if wish.verify else None))
     if (steps or wish.handlers) and world.kernel.state != "on":
-        steps[:0] = _change().enable_steps(world.kernel)
+        steps[:0] = make.enable_steps(world.kernel)
         after["binfmt_misc"] = "on"
     if steps:
         _demand_rights(world.kernel, steps)
@@ -208,18 +115,18 @@ def _demand_rights(kernel: Kernel, steps: Iterable[Step]) -> None:
     if kernel.writable if mounted else os.geteuid() == 0:
         return
     raise Problem(
-        f"{_binfmt.ROOT}/register cannot be written, and there is to do: {', '.join(step.summary for step in steps)}",
+        f"{ROOT}/register cannot be written, and there is to do: {', '.join(step.summary for step in steps)}",
         "run it as root (become: true), and not in a container whose /proc/sys is read-only",
     )
 
 
-def view(wish: Wish, world: World) -> dict[str, Any]:
+def as_diff(wish: Wish, world: World) -> dict[str, Any]:
     """Return the world as far as this wish is concerned, as a person reads it in a diff."""
     kernel = world.kernel
     result: dict[str, Any] = {"binfmt_misc": kernel.state}
     for handler in kernel.handlers:
         if handler.is_qemu or handler.name in {wanted.name for wanted in wish.handlers.values()}:
-            result[handler.name] = handler.shown()
+            result[handler.name] = handler.as_diff()
     for architecture in wish.architectures:
         name = wish.handlers[architecture.oci].name if architecture.oci in wish.handlers else ""
         if name in result:
@@ -229,8 +136,8 @@ def view(wish: Wish, world: World) -> dict[str, Any]:
             if verdict is not None:
                 result[name]["runs"] = verdict.trouble or ON_DISK
         if wish.image and name:
-            shown = wish.image.shown(architecture)
-            result.update({wish.image.path(architecture): shown} if shown else {})
+            kept = wish.image.as_diff(architecture)
+            result.update({wish.image.path(architecture): kept} if kept else {})
     result.update({path: "kept" for path in wish.obsolete if os.path.exists(path)})
     if wish.persistent:
         result.update({file.path: file.text for file in world.files if file.directory == binfmt_d.OWN})
@@ -258,7 +165,7 @@ def _files(wish: Wish, world: World) -> dict[str, str | None]:
     return changes
 
 
-def report(platform: Platform, wanted: Handler | None, world: World, programs: qemu.Programs) -> dict[str, Any]:
+def as_result(platform: Platform, wanted: Handler | None, world: World, programs: qemu.Programs) -> dict[str, Any]:
     """Return what a module says of one platform; its problems are what keeps it from what is `wanted`."""
     architecture = platform.arch
     native = architecture.oci in world.native
@@ -286,10 +193,3 @@ def report(platform: Platform, wanted: Handler | None, world: World, programs: q
 
 def _pair(handler: Handler | None) -> tuple[str, str] | None:
     return (handler.interpreter, handler.flags) if handler else None
-
-
-def _change() -> Any:
-    """Return what makes the steps: where all is as wished, which is most of the time, it is not loaded."""
-    from . import steps as _emulation_change
-
-    return _emulation_change

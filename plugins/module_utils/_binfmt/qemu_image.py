@@ -117,7 +117,7 @@ class Image:
         finally:
             self._docker.run("rm", "--force", container, check=False)
 
-    def shown(self, architecture: Architecture) -> str | None:
+    def as_diff(self, architecture: Architecture) -> str | None:
         """Return in words what is kept, for a diff; None for nothing."""
         if not os.path.exists(self.path(architecture)):
             return None

@@ -11,7 +11,7 @@ from .._change import Step
 from .._problem import Problem
 from . import kernel_write as binfmt
 from .kernel import ROOT, TEMPORARY
-from .plan import try_out
+from .world import try_out
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

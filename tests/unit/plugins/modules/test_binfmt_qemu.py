@@ -13,9 +13,9 @@ from ansible_collections.multiarch.drone.plugins.module_utils._binfmt import (
     binfmt_d,
     kernel,
     kernel_write,
-    plan,
     probe,
     qemu,
+    world,
 )
 from ansible_collections.multiarch.drone.plugins.module_utils._binfmt.elf import program
 from ansible_collections.multiarch.drone.plugins.module_utils._binfmt.kernel import Handler, Kernel
@@ -81,7 +81,7 @@ def host(tmp_path, monkeypatch):
         monkeypatch.setattr(kernel_write, name, getattr(host, name))
     monkeypatch.setattr(kernel_write, "load", lambda **_options: setattr(host, "state", "not mounted"))
     monkeypatch.setattr(probe, "run", host.run)
-    monkeypatch.setattr(plan, "by_machine", lambda _uname: by_machine("x86_64"))
+    monkeypatch.setattr(world, "by_machine", lambda _uname: by_machine("x86_64"))
     monkeypatch.setattr(qemu, "CACHE", str(tmp_path / "qemu.json"))
     monkeypatch.setattr(qemu.Programs.__init__, "__defaults__", (str(tmp_path / "qemu.json"),))
     monkeypatch.setattr(qemu, "PACKAGED", tuple(f"{tmp_path}{path}" for path in qemu.PACKAGED))

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from ansible_collections.multiarch.drone.plugins.module_utils._binfmt import probe, qemu
 from ansible_collections.multiarch.drone.plugins.module_utils._binfmt.elf import program
-from ansible_collections.multiarch.drone.plugins.module_utils._binfmt.plan import is_native
 from ansible_collections.multiarch.drone.plugins.module_utils._binfmt.probe import Run
+from ansible_collections.multiarch.drone.plugins.module_utils._binfmt.world import is_native
 from ansible_collections.multiarch.drone.plugins.module_utils._platform import ARCHITECTURES, by_machine
 from ansible_collections.multiarch.drone.plugins.module_utils._problem import Problem
 

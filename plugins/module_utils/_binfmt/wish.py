@@ -1,0 +1,27 @@
+# SPDX-FileCopyrightText: The multiarch.drone authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What a user declares of the platforms that a host executes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Mapping, NamedTuple
+
+if TYPE_CHECKING:
+    from .._change import Step
+    from .._platform import Architecture
+    from .kernel import Handler
+    from .qemu_image import Image
+
+
+class Wish(NamedTuple):
+    """What the user declares."""
+
+    architectures: tuple[Architecture, ...]
+    present: bool = True
+    exclusive: bool = False
+    persistent: bool = True
+    verify: bool = True
+    handlers: Mapping[str, Handler] = {}  # wanted, by OCI name; none for native ones
+    image: Image | None = None  # where QEMU has to be taken out of first
+    obsolete: Mapping[str, Step] = {}  # paths of QEMU that nothing needs any more, and how they go
