@@ -5,10 +5,23 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+
+# C0 and C1 controls without tab and newline, line and paragraph separators, what changes the direction of writing, and
+# lone surrogates, which no terminal and no JSON encoder takes.
+_UNPRINTABLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+)
+
+
+def printable(text: str) -> str:
+    """Return a text from elsewhere (a server, git, a file) as a terminal may show it: control characters escaped."""
+    return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 class Problem(Exception):
@@ -19,9 +32,9 @@ class Problem(Exception):
     """
 
     def __init__(self, what: str, hint: str = "", **facts: Any) -> None:
-        super().__init__(f"{what}; {hint}" if hint else what)
-        self.what = what
-        self.hint = hint
+        self.what = printable(what)
+        self.hint = printable(hint)
+        super().__init__(f"{self.what}; {self.hint}" if hint else self.what)
         self.facts = facts
 
 
