@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from .._change_each import carry_out_each
 from .._platform import by_machine
+from .._values import check_values
 from .plan import as_diff, as_diff_absent, as_result, plan, plan_absent, plan_old_programs
-from .wish import declare
+from .wish import ARGUMENTS, declare
 from .world import declared_before, group_id, old_programs, programs, read, read_left
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 def work(module: Module) -> dict[str, Any]:
     """Return the result of buildkitd_instances."""
     wanted = module.params
+    check_values(ARGUMENTS, wanted)
     present = wanted["state"] == "present"
     tools = programs(wanted["programs"], may_lack=module.check_mode or not (present and wanted["instances"]))
     instances = [{**instance, "gid": group_id(instance)} for instance in wanted["instances"]] if present else []

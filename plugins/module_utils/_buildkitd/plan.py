@@ -16,24 +16,40 @@ if TYPE_CHECKING:
     from .wish import Daemon, Programs
 
 
+# The mode of the directories of a configuration; what is secret in them has a mode of its own.
+DIRECTORY = 0o755
+
+
 def plan(daemon: Daemon, world: World, tools: Programs) -> Plan:
     """Return the steps that make a declared daemon run as declared."""
     found: list[Step] = []
     change = steps.Change(daemon, world, tools)
     if daemon.user != world.user:
         found.append(steps.make_user(daemon))
+    modes = _wrong_modes(daemon, world)
+    if modes:
+        found.append(steps.set_modes(modes, DIRECTORY))
     wrong = [path for path, file in daemon.files.items() if world.files.get(path) != file]
     if wrong:
         found.append(change.write(wrong))
     running = world.service
     if not running.active or running.mark != daemon.mark or world.workers is None:
         found.append(change.start())
+    elif running.stale:
+        found.append(steps.reload(daemon))
     if not running.enabled:
         found.append(steps.enable(daemon))
     promise = {**_files_shown(daemon, daemon.files), "service": _service_shown(True, True, "what is declared", True)}
+    promise["directories"] = dict.fromkeys(daemon.directories, "as they must be")
     if daemon.user:
         promise["user"] = daemon.user
     return Plan(as_diff(daemon, world), promise, found)
+
+
+def _wrong_modes(daemon: Daemon, world: World) -> dict[str, int]:
+    """Return the modes of directories that others may write into, or that a rootless daemon cannot read."""
+    needed = 0o055 if daemon.user else 0
+    return {path: mode for path, mode in world.modes.items() if mode & 0o022 or mode & needed != needed}
 
 
 def as_diff(daemon: Daemon, world: World) -> dict[str, Any]:
@@ -45,6 +61,12 @@ def as_diff(daemon: Daemon, world: World) -> dict[str, Any]:
         "service": _service_shown(
             running.active, running.enabled, runs if running.active else "nothing", world.workers is not None
         ),
+    }
+    if running.active and running.stale:
+        seen["service"]["runs"] += ", and systemd has not read its unit again"
+    wrong = _wrong_modes(daemon, world)
+    seen["directories"] = {
+        path: f"{wrong[path]:04o}" if path in wrong else "as they must be" for path in daemon.directories
     }
     if world.user:
         seen["user"] = world.user
@@ -72,7 +94,7 @@ def plan_absent(name: str, left: Left, *, keep_cache: bool) -> Plan:
     """Return the steps after which a host has no such daemon; its cache goes only where that is asked for."""
     found: list[Step] = []
     if left.service.active or left.service.enabled:
-        found.append(steps.stop_and_disable(name))
+        found.append(steps.stop_and_disable(name, left))
     if left.files:
         found.append(steps.remove_files(name, left))
     if left.cache and not keep_cache:

@@ -8,9 +8,10 @@ Where it does not, it gets its old files back and runs as before. What it has bu
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
-from typing import Callable, Iterable
+from typing import Callable, Iterable, Mapping
 
 from .._change import Step
 from .._docker.engine import call, journal_words, must
@@ -37,11 +38,31 @@ def make_user(daemon: Daemon) -> Step:
         "--shell",
         "/usr/sbin/nologin",
     )
-    return Step(
-        f"make the user {daemon.user}",
-        lambda: must(*make, daemon.user),
-        lambda: must("userdel", daemon.user),
-    )
+
+    def undo() -> None:
+        if uid(daemon.user):
+            must("userdel", daemon.user)
+
+    return Step(f"make the user {daemon.user}", lambda: must(*make, daemon.user), undo, partial=True)
+
+
+def set_modes(found: Mapping[str, int], mode: int) -> Step:
+    """Give directories the mode that they must have."""
+
+    def apply() -> None:
+        for path in found:
+            os.chmod(path, mode)
+
+    def undo() -> None:
+        for path, old in found.items():
+            os.chmod(path, old)
+
+    return Step(f"set the mode of {', '.join(found)} to {mode:04o}", apply, undo, partial=True)
+
+
+def reload(daemon: Daemon) -> Step:
+    """Have systemd read the unit that was written, by a run that was interrupted."""
+    return Step(f"have systemd read {daemon.unit} again", lambda: must("systemctl", "daemon-reload"), lambda: None)
 
 
 class Change:
@@ -51,29 +72,24 @@ class Change:
         self._daemon = daemon
         self._world = world
         self._tools = tools
+        self._wrong: list[str] = []
+        self._made: list[str] = []  # directories
         self._attempted = False
 
     def write(self, wrong: Iterable[str]) -> Step:
         """Write the files that are not as declared; to put the old ones back brings the old daemon back as well."""
-        daemon, world = self._daemon, self._world
+        daemon = self._daemon
+        self._wrong = list(wrong)
 
         def apply() -> None:
-            os.makedirs(f"{CONFIG}/{daemon.name}", 0o755, exist_ok=True)
+            for path in daemon.directories:
+                self._make(path, 0o755)
             if daemon.user:
-                os.makedirs(daemon.root, 0o700, exist_ok=True)
-                os.chown(daemon.root, uid(daemon.user), -1)
-            put_all({path: daemon.files[path] for path in wrong})
+                self._make(os.path.dirname(daemon.root), 0o755)
+                self._make(daemon.root, 0o700, uid(daemon.user))
+            put_all({path: daemon.files[path] for path in self._wrong})
 
-        def undo() -> None:
-            if self._attempted and not world.service.active:
-                call("systemctl", "stop", daemon.unit)
-            put_all({path: world.files.get(path) for path in wrong})
-            must("systemctl", "daemon-reload")
-            if self._attempted and world.service.active:
-                call("systemctl", "reset-failed", daemon.unit)
-                must("systemctl", "restart", daemon.unit)
-
-        return Step(f"write {names(wrong)}", apply, undo)
+        return Step(f"write {names(self._wrong)}", apply, self._take_back, partial=True)
 
     def start(self) -> Step:
         """(Re)start the daemon, and wait until it answers whom it should."""
@@ -82,7 +98,37 @@ class Change:
             self._attempted = True
             _start(self._daemon, self._tools)
 
-        return Step(f"{'restart' if self._world.service.active else 'start'} {self._daemon.unit}", apply)
+        def undo() -> None:
+            if not self._wrong:  # or the old daemon has to wait for its old files
+                self._take_back()
+
+        verb = "restart" if self._world.service.active else "start"
+        return Step(f"{verb} {self._daemon.unit}", apply, undo, partial=True)
+
+    def _make(self, path: str, mode: int, owner: int = -1) -> None:
+        """Make a directory and those above it, with their modes whatever the umask."""
+        if os.path.isdir(path):
+            return
+        self._make(os.path.dirname(path), 0o755)
+        os.mkdir(path, 0o700)
+        self._made.append(path)
+        os.chown(path, owner, -1)
+        os.chmod(path, mode)
+
+    def _take_back(self) -> None:
+        """Put the old files back, and the old daemon to work where it worked before."""
+        unit, had = self._daemon.unit, self._world.service.active
+        if self._attempted and not had:
+            call("systemctl", "stop", unit)
+        put_all({path: self._world.files.get(path) for path in self._wrong})
+        for path in reversed(self._made):
+            with contextlib.suppress(OSError):  # the daemon has written into it
+                os.rmdir(path)
+        self._made.clear()
+        must("systemctl", "daemon-reload")
+        if self._attempted and had:
+            call("systemctl", "reset-failed", unit)
+            must("systemctl", "restart", unit)
 
 
 def enable(daemon: Daemon) -> Step:
@@ -91,13 +137,21 @@ def enable(daemon: Daemon) -> Step:
         f"enable {daemon.unit}",
         lambda: must("systemctl", "enable", daemon.unit),
         lambda: must("systemctl", "disable", daemon.unit),
+        partial=True,
     )
 
 
-def stop_and_disable(name: str) -> Step:
+def stop_and_disable(name: str, left: Left) -> Step:
     """Stop a daemon for good."""
     unit = unit_of(name)
-    return Step(f"stop and disable {unit}", lambda: must("systemctl", "disable", "--now", unit))
+
+    def undo() -> None:
+        if left.service.enabled:
+            must("systemctl", "enable", unit)
+        if left.service.active:
+            must("systemctl", "start", unit)
+
+    return Step(f"stop and disable {unit}", lambda: must("systemctl", "disable", "--now", unit), undo, partial=True)
 
 
 def remove_files(name: str, left: Left) -> Step:
@@ -109,26 +163,32 @@ def remove_files(name: str, left: Left) -> Step:
         must("systemctl", "daemon-reload")
         call("systemctl", "reset-failed", unit_of(name))
 
-    return Step(f"remove {names(left.files)}", apply)
+    def undo() -> None:
+        if not os.path.isdir(f"{CONFIG}/{name}"):
+            os.mkdir(f"{CONFIG}/{name}", 0o700)
+            os.chmod(f"{CONFIG}/{name}", 0o755)
+        put_all(left.contents)
+        must("systemctl", "daemon-reload")
+
+    return Step(f"remove {names(left.files)}", apply, undo, partial=True)
 
 
 def remove_cache(name: str) -> Step:
     """Remove what a daemon has cached."""
     # It holds the snapshots of builds: a mount that was left behind must not lead out of it.
     path = f"{STATE}/{name}"
-    return Step(f"remove {path}", lambda: must("rm", "-rf", "--one-file-system", path))
+    return Step(f"remove {path}", lambda: must("rm", "-rf", "--one-file-system", path), partial=True)
 
 
 def remove_programs(path: str) -> Step:
     """Remove the programs of an older version, unless a daemon still runs them."""
 
-    def apply() -> None:
+    def check() -> None:
         users = [name for name in declared_before() if path in programs_of(name)]
         if users:
             raise Problem(f"kept, since {unit_of(users[0])} still runs them")
-        must("rm", "-rf", "--one-file-system", path)
 
-    return Step(f"remove {path}", apply)
+    return Step(f"remove {path}", lambda: must("rm", "-rf", "--one-file-system", path), check=check, partial=True)
 
 
 def _start(daemon: Daemon, tools: Programs) -> None:

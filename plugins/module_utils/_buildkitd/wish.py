@@ -10,6 +10,7 @@ history and `prune`. So nothing is shared between two daemons: directory, socket
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import re
 from dataclasses import dataclass
 from typing import Any, Iterable, Mapping
@@ -17,6 +18,7 @@ from typing import Any, Iterable, Mapping
 from .. import _toml
 from .._files import File
 from .._problem import Problem
+from .._values import check_values
 
 CONFIG = "/etc/buildkit"
 STATE = "/var/lib/buildkit"
@@ -29,6 +31,7 @@ MARK = "MULTIARCH_DECLARED"
 NAME = re.compile(
     r"[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?"
 )  # with "buildkit-" before it, the name of a user: 32 characters
+ACCOUNT = re.compile(r"[a-z_][a-z0-9_-]{0,31}")  # useradd(8)
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # Settings that follow from an option, which says what they may be: setting => option.
 OURS = {
@@ -40,42 +43,38 @@ OURS = {
 }
 
 # The daemons of a host as a person declares them, as an argument spec.
-ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
-    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-    "instances": {
-        "type": "list",
-        "elements": "dict",
-        "default": [],
+INSTANCE: Mapping[str, Mapping[str, Any]] = {
+    "name": {"type": "str", "required": True},
+    "port": {"type": "int"},
+    "address": {"type": "str", "default": "0.0.0.0"},
+    "group": {"type": "str"},
+    "tls": {
+        "type": "dict",
         "options": {
-            "name": {"type": "str", "required": True},
-            "port": {"type": "int"},
-            "address": {"type": "str", "default": "0.0.0.0"},
-            "group": {"type": "str"},
-            "tls": {
-                "type": "dict",
-                "options": {
-                    "ca": {"type": "str"},
-                    "cert": {"type": "str"},
-                    "key": {"type": "str", "no_log": True},
-                    "server_name": {"type": "str", "default": "localhost"},
-                    "probe_cert": {"type": "str"},
-                    "probe_key": {"type": "str", "no_log": True},
-                },
-            },
-            "config": {"type": "dict", "default": {}},
-            "gc": {"type": "dict", "default": {}},
-            "root": {"type": "path"},
-            "rootless": {"type": "bool", "default": False},
-            "user": {"type": "str"},
-            "insecure_entitlements": {
-                "type": "list",
-                "elements": "str",
-                "choices": ["network.host", "security.insecure", "device"],
-                "default": [],
-            },
-            "environment": {"type": "dict", "default": {}},
+            "ca": {"type": "str"},
+            "cert": {"type": "str"},
+            "key": {"type": "str", "no_log": True},
+            "server_name": {"type": "str", "default": "localhost"},
+            "probe_cert": {"type": "str"},
+            "probe_key": {"type": "str", "no_log": True},
         },
     },
+    "config": {"type": "dict", "default": {}},
+    "gc": {"type": "dict", "default": {}},
+    "root": {"type": "path"},
+    "rootless": {"type": "bool", "default": False},
+    "user": {"type": "str"},
+    "insecure_entitlements": {
+        "type": "list",
+        "elements": "str",
+        "choices": ["network.host", "security.insecure", "device"],
+        "default": [],
+    },
+    "environment": {"type": "dict", "default": {}},
+}
+ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "instances": {"type": "list", "elements": "dict", "default": [], "options": INSTANCE},
     "programs": {"type": "path", "default": "/usr/bin"},
     "versions": {"type": "path"},
     "exclusive": {"type": "bool", "default": False},
@@ -166,6 +165,11 @@ class Daemon:
     probe: Mapping[str, str]  # the certificate (ca, cert, key) with which its port is tried; {} for none
 
     @property
+    def directories(self) -> tuple[str, ...]:
+        """The directories of its configuration, which a rootless daemon has to read, and others must not write into."""
+        return (CONFIG, f"{CONFIG}/{self.name}")
+
+    @property
     def unit(self) -> str:
         """Its systemd unit."""
         return unit_of(self.name)
@@ -193,9 +197,11 @@ def declare(instances: Iterable[Mapping[str, Any]], programs: Programs, *, may_l
     In check mode certificates may be empty (`may_lack`): those that the run would make are not there yet.
     """
     daemons = []
+    _check_path("programs", programs.directory)
     for instance in instances:
-        _check(instance, may_lack)
-        daemons.append(_daemon(instance, programs))
+        wish = _normalised(instance)
+        _check(wish, may_lack)
+        daemons.append(_daemon(wish, programs))
     uses: dict[str, list[object]] = {
         "name": [daemon.name for daemon in daemons],
         "port": [daemon.port for daemon in daemons if daemon.port],
@@ -208,24 +214,38 @@ def declare(instances: Iterable[Mapping[str, Any]], programs: Programs, *, may_l
     return daemons
 
 
-def _daemon(wish: Mapping[str, Any], programs: Programs) -> Daemon:
-    name = wish["name"]
-    if not NAME.fullmatch(name):
-        raise Problem(f"{name!r} is no name for an instance", "use up to 22 of a-z, 0-9 and -, with no - at either end")
-    config = f"{CONFIG}/{name}"
-    user = (wish.get("user") or f"buildkit-{name}") if wish.get("rootless") else ""
-    root = wish.get("root") or f"{STATE}/{name}"
-    tls = wish.get("tls") or {}
-    owner = user or "root"
-    files = {
-        f"{config}/buildkitd.toml": File(HEAD + _toml.dump(settings(wish, root))),
-        f"{UNITS}/{unit_of(name)}": File(HEAD + _unit(wish, programs, user, root)),
+def _normalised(instance: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an instance with every option, and what follows where one is left out."""
+    check_values(INSTANCE, instance, "instances.")
+    name, rootless = instance["name"], bool(instance.get("rootless"))
+    user = (instance.get("user") or f"buildkit-{name}") if rootless else ""
+    return {
+        **instance,
+        "port": instance.get("port") or 0,
+        "address": instance.get("address") or "0.0.0.0",
+        "tls": instance.get("tls") or {},
+        "config": instance.get("config") or {},
+        "gc": instance.get("gc") or {},
+        "root": instance.get("root") or f"{STATE}/{name}",
+        "rootless": rootless,
+        "user": user,
+        "insecure_entitlements": list(instance.get("insecure_entitlements") or ()),
+        "environment": instance.get("environment") or {},
     }
-    if wish.get("port"):
+
+
+def _daemon(wish: Mapping[str, Any], programs: Programs) -> Daemon:
+    name, user, tls = wish["name"], wish["user"], wish["tls"]
+    config = f"{CONFIG}/{name}"
+    files = {
+        f"{config}/buildkitd.toml": File(HEAD + _toml.dump(settings(wish))),
+        f"{UNITS}/{unit_of(name)}": File(HEAD + _unit(wish, programs)),
+    }
+    if wish["port"]:
         files[f"{config}/ca.pem"] = File(_pem(tls.get("ca")))
         files[f"{config}/cert.pem"] = File(_pem(tls.get("cert")))
-        files[f"{config}/key.pem"] = File(_pem(tls.get("key")), 0o600, owner, secret=True)
-    environment = "".join(f'{key}="{value}"\n' for key, value in sorted((wish.get("environment") or {}).items()))
+        files[f"{config}/key.pem"] = File(_pem(tls.get("key")), 0o600, user or "root", secret=True)
+    environment = "".join(f'{key}="{value}"\n' for key, value in sorted(wish["environment"].items()))
     seen = "\0".join([programs.build, environment, *(f"{path}\0{file.text}" for path, file in sorted(files.items()))])
     mark = f"{MARK}={hashlib.sha256(seen.encode()).hexdigest()[:16]}\n"
     files[f"{config}/environment"] = File(HEAD + mark + environment, 0o600, secret=True)
@@ -234,34 +254,34 @@ def _daemon(wish: Mapping[str, Any], programs: Programs) -> Daemon:
     }
     return Daemon(
         name,
-        root,
+        wish["root"],
         user,
-        wish.get("port") or 0,
+        wish["port"],
         tls.get("server_name") or "localhost",
         files,
         probe if all(probe.values()) else {},
     )
 
 
-def settings(wish: Mapping[str, Any], root: str) -> dict[str, Any]:
+def settings(wish: Mapping[str, Any]) -> dict[str, Any]:
     """Return the whole buildkitd.toml of an instance: what was asked for, and what follows from its options."""
     name = wish["name"]
     address = [f"unix://{RUNTIME}/{name}/buildkitd.sock"]
     grpc: dict[str, Any] = {"address": address}
-    if wish.get("port"):
-        host = wish.get("address") or "0.0.0.0"
+    if wish["port"]:
+        host = wish["address"]
         address.append(f"tcp://[{host}]:{wish['port']}" if ":" in host else f"tcp://{host}:{wish['port']}")
         grpc["tls"] = {part: f"{CONFIG}/{name}/{part}.pem" for part in ("cert", "key", "ca")}
-    if not wish.get("rootless"):
+    if not wish["rootless"]:
         grpc["uid"] = 0
         grpc["gid"] = wish.get("gid") or 0
-    result: dict[str, Any] = _copy(wish.get("config") or {})
-    result.update({"root": root, "grpc": grpc})
-    if wish.get("insecure_entitlements"):
-        result["insecure-entitlements"] = list(wish["insecure_entitlements"])
+    result: dict[str, Any] = _copy(wish["config"])
+    result.update({"root": wish["root"], "grpc": grpc})
+    if wish["insecure_entitlements"]:
+        result["insecure-entitlements"] = wish["insecure_entitlements"]
     workers = result.setdefault("worker", {})
-    oci = {"enabled": True, "gc": True, **(wish.get("gc") or {}), **workers.get("oci", {})}
-    if wish.get("rootless"):
+    oci = {"enabled": True, "gc": True, **wish["gc"], **workers.get("oci", {})}
+    if wish["rootless"]:
         oci["rootless"] = True
     # One socket for the traces of all daemons is BuildKit's default, and it is mounted into build steps.
     result.setdefault("otel", {}).setdefault("socketPath", f"{RUNTIME}/{name}/otel-grpc.sock")
@@ -272,51 +292,101 @@ def settings(wish: Mapping[str, Any], root: str) -> dict[str, Any]:
 
 
 def _check(wish: Mapping[str, Any], may_lack: bool) -> None:
-    name, tls = wish["name"], wish.get("tls") or {}
-    if not NAME.fullmatch(name):
-        raise Problem(f"{name!r} is no name for an instance", "use up to 22 of a-z, 0-9 and -, with no - at either end")
-    config = wish.get("config") or {}
+    """Raise a Problem for what cannot be, with the name of the instance."""
+    if not NAME.fullmatch(wish["name"]):
+        raise Problem(
+            f"{wish['name']!r} is not a valid name for an instance",
+            "use up to 22 of a-z, 0-9 and -, with no - at either end",
+        )
+    try:
+        _check_config(wish["config"])
+        _check_port(wish["port"], wish["address"])
+        _check_tls(wish["tls"], wish["port"], may_lack)
+        _check_words(wish)
+        _check_environment(wish["environment"])
+    except Problem as problem:
+        raise Problem(f"instance {wish['name']}: {problem.what}", problem.hint) from None
+
+
+def _check_config(config: Mapping[str, Any]) -> None:
     for path, option in OURS.items():
         found: Any = config
         for part in path:
             found = found.get(part) if isinstance(found, Mapping) else None
         if found is not None:
-            raise Problem(f"instance {name}: config sets {'.'.join(path)}, which the module sets", f"use {option}")
+            raise Problem(f"config sets {'.'.join(path)}, which the module sets", f"use {option}")
     for table in ("worker", "registry", "otel"):
         if not isinstance(config.get(table, {}), Mapping):
-            raise Problem(f"instance {name}: config.{table} is no dictionary", f"write {table}: {{…: {{…}}}}")
-    port = wish.get("port") or 0
+            raise Problem(f"config.{table} is not a dictionary", f"write {table}: {{…: {{…}}}}")
+        # What stands below is a table for each worker and each registry; of otel, it is the settings themselves.
+        for name, value in config.get(table, {}).items() if table != "otel" else ():
+            if not isinstance(value, Mapping):
+                raise Problem(f"config.{table}.{name} is not a dictionary", f"write {table}: {{{name}: {{…}}}}")
+
+
+def _check_port(port: int, address: str) -> None:
     if not 0 <= port <= 65535:
-        raise Problem(f"instance {name}: {port} is no port", "name one of 1 to 65535")
+        raise Problem(f"{port} is not a valid port", "name one of 1 to 65535")
+    try:
+        ipaddress.ip_address(address)
+    except ValueError:
+        raise Problem(
+            f"address {address!r} is not an IP address", "name one of this host, or 0.0.0.0 for all"
+        ) from None
+
+
+def _check_tls(tls: Mapping[str, Any], port: int, may_lack: bool) -> None:
     lacks = [part for part in ("ca", "cert", "key") if not tls.get(part)]
     if port and lacks and not may_lack:
         raise Problem(
-            f"instance {name}: a port needs certificates, and tls lacks {', '.join(lacks)}",
+            f"a port needs certificates, and tls lacks {', '.join(lacks)}",
             "a port without them would give the machine to whoever reaches it; give them, or leave out the port",
         )
     for part in ("ca", "cert", "key", "probe_cert", "probe_key"):
         text = tls.get(part)
         if text and "-----BEGIN" not in text:
-            raise Problem(f"instance {name}: tls.{part} holds no PEM", "give the content of the file, not its path")
+            raise Problem(f"tls.{part} holds no PEM", "give the content of the file, not its path")
     if bool(tls.get("probe_cert")) != bool(tls.get("probe_key")):
-        raise Problem(f"instance {name}: tls has one of probe_cert and probe_key", "give both or none")
-    for key, value in (wish.get("environment") or {}).items():
-        if not VARIABLE.fullmatch(str(key)) or key == MARK or re.search(r'["\\\n`$]', str(value)):
+        raise Problem("tls has one of probe_cert and probe_key", "give both or none")
+
+
+def _check_words(wish: Mapping[str, Any]) -> None:
+    """Check what becomes a word of the unit, where spaces, quotes and % mean something."""
+    _check_path("root", wish["root"])
+    for option in ("user", "group"):
+        name = wish.get(option) or ""
+        if name and not ACCOUNT.fullmatch(name):
+            raise Problem(f"{option} {name!r} is not a valid name", "use up to 32 of a-z, 0-9, _ and -")
+
+
+def _check_path(option: str, path: str) -> None:
+    if not re.fullmatch(r"/[\w./+@-]*", path):
+        raise Problem(
+            f"{option} {path!r} is not a path that systemd takes as it is",
+            "write an absolute path of letters, digits and . _ - + @ /",
+        )
+
+
+def _check_environment(environment: Mapping[str, Any]) -> None:
+    for key, value in environment.items():
+        if value is None:
+            raise Problem(f"the variable {key!r} has no value", 'write "" for an empty one, or leave it out')
+        if not VARIABLE.fullmatch(str(key)) or key == MARK or re.search(r'["\\\r\n`$]', str(value)):
             raise Problem(
-                f"instance {name}: the variable {key!r} cannot be written for systemd",
+                f"the variable {key!r} cannot be written for systemd",
                 "use letters, digits and _ in its name, and no quotes, backslashes, $ or lines in its value",
             )
 
 
-def _unit(wish: Mapping[str, Any], programs: Programs, user: str, root: str) -> str:
-    name = wish["name"]
+def _unit(wish: Mapping[str, Any], programs: Programs) -> str:
+    name, user = wish["name"], wish["user"]
     config = f"{CONFIG}/{name}"
     run = f"ExecStart={programs.buildkitd} --config {config}/buildkitd.toml"
     harden = ROOTFUL
     if user:
         port = (
-            f"--port-driver=builtin --publish={wish.get('address') or '0.0.0.0'}:{wish['port']}:{wish['port']}/tcp "
-            if wish.get("port")
+            f"--port-driver=builtin --publish={wish['address']}:{wish['port']}:{wish['port']}/tcp "
+            if wish["port"]
             else ""
         )
         run = (
@@ -324,13 +394,12 @@ def _unit(wish: Mapping[str, Any], programs: Programs, user: str, root: str) -> 
             f"{programs.buildkitd} --config {config}/buildkitd.toml"
         )
         harden = ROOTLESS
-    group = wish.get("group") or user
     return UNIT.format(
         name=name,
         run=run,
         programs=programs.directory,
         config=config,
-        harden=harden.format(name=name, user=user, group=group, root=root),
+        harden=harden.format(name=name, user=user, group=wish.get("group") or user, root=wish["root"]),
     )
 
 

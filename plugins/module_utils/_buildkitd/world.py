@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import json
 import os
 import re
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Iterable, Mapping
 
 from .._docker.engine import call
@@ -26,6 +27,7 @@ class Service:
     active: bool = False
     enabled: bool = False
     mark: str = ""  # what the running process was started with
+    stale: bool = False  # its unit was written, and systemd has not read it since
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class World:
     service: Service
     workers: Any = None  # what it answered; None where it does not
     user: str = ""  # the user of a rootless daemon where the host has it
+    modes: Mapping[str, int] = field(default_factory=dict)  # of its directories, as far as the host has them
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class Left:
     """What a host has of a daemon that shall not be."""
 
     files: tuple[str, ...] = ()
+    contents: Mapping[str, File] = field(default_factory=dict)
     service: Service = Service()
     cache: str = ""  # its directory
 
@@ -95,14 +99,24 @@ def read(daemon: Daemon, tools: Programs) -> World:
         except Problem:
             answer = None
     user = daemon.user if daemon.user and uid(daemon.user) else ""
-    return World({path: file for path, file in files.items() if file}, now, answer, user)
+    return World({path: file for path, file in files.items() if file}, now, answer, user, _modes(daemon.directories))
+
+
+def _modes(paths: Iterable[str]) -> dict[str, int]:
+    modes = {}
+    for path in paths:
+        with contextlib.suppress(OSError):
+            modes[path] = os.stat(path).st_mode & 0o7777
+    return modes
 
 
 def read_left(name: str) -> Left:
     """Return what there is of a daemon that shall not be."""
     cache = f"{STATE}/{name}"
+    paths = sorted(filter(os.path.lexists, [*glob.glob(f"{CONFIG}/{name}/*"), f"{UNITS}/{unit_of(name)}"]))
     return Left(
-        tuple(sorted(filter(os.path.lexists, [*glob.glob(f"{CONFIG}/{name}/*"), f"{UNITS}/{unit_of(name)}"]))),
+        tuple(paths),
+        {path: file for path in paths for file in [read_file(path)] if file},
         service(unit_of(name)),
         cache if os.path.isdir(cache) else "",
     )
@@ -110,19 +124,23 @@ def read_left(name: str) -> Left:
 
 def service(unit: str) -> Service:
     """Return what systemd and the running process say of a unit."""
-    shown = call("systemctl", "show", unit, "--property=ActiveState,UnitFileState,MainPID")
+    shown = call("systemctl", "show", unit, "--property=ActiveState,UnitFileState,MainPID,NeedDaemonReload")
     said = dict(line.split("=", 1) for line in shown.text.splitlines() if "=" in line)
-    mark = ""
-    try:
-        with open(f"/proc/{said.get('MainPID') or 0}/environ", encoding="utf-8", errors="replace") as file:
-            mark = dict(pair.partition("=")[::2] for pair in file.read().split("\0")).get(MARK, "")
-    except OSError:
-        pass
     return Service(
         active=said.get("ActiveState") in ("active", "reloading"),
         enabled=said.get("UnitFileState") == "enabled",
-        mark=mark,
+        mark=_mark(said.get("MainPID") or "0"),
+        stale=said.get("NeedDaemonReload") == "yes",
     )
+
+
+def _mark(pid: str) -> str:
+    """Return what a process was started with."""
+    try:
+        with open(f"/proc/{pid}/environ", encoding="utf-8", errors="replace") as file:
+            return dict(pair.partition("=")[::2] for pair in file.read().split("\0")).get(MARK, "")
+    except OSError:
+        return ""
 
 
 def workers(daemon: Daemon, tools: Programs) -> Any:

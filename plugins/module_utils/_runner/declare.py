@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Mapping
 from .._change import carry_out
 from .._platform import by_machine
 from .._problem import Problem
+from .._values import check_values
 from .plan import as_diff, as_diff_absent, as_diff_drained, as_result, plan, plan_absent, plan_drained
 from .variables import secret_values, variables
-from .wish import ENVIRONMENT, UNIT, Runner, bips, declare
+from .wish import ARGUMENTS, ENVIRONMENT, UNIT, Runner, bips, declare
 from .world import Policy, World, read, tools
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 def work(module: Module) -> dict[str, Any]:
     """Return the result of drone_runner."""
     wanted = dict(module.params)
+    check_values(ARGUMENTS, wanted)
     module.no_log_values.update(filter(None, secret_values(wanted)))
     wanted["name"] = wanted["name"] or os.uname().nodename.partition(".")[0]
     policy = Policy(wanted["drain_timeout"], wanted["on_drain_timeout"], _client(module), wanted["name"])

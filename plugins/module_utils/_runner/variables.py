@@ -221,6 +221,8 @@ def _check_variable(key: str) -> None:
 
 def _written(option: str, kind: str, value: Any) -> str:
     """Return a value as the runner reads it; raise a Problem for what it would refuse, or read as something else."""
+    if value is None:
+        raise Problem(f"{option} has no value", 'write "" for an empty one, or leave it out')
     if kind == "map":
         if not isinstance(value, Mapping):
             raise Problem(f"{option} is no dictionary", "write it as {key: value}")

@@ -16,6 +16,7 @@ from .._files import File
 from .._image.reference import Reference
 from .._platform import Platform
 from .._problem import Problem
+from .._values import check_values
 from .variables import builds_of, environment_of, quoted, size
 
 CONTAINER = "drone-runner"
@@ -189,6 +190,7 @@ class Tools:
 
 def declare(wish: Mapping[str, Any], tools: Tools, machine: Platform) -> Runner:
     """Return the runner that is declared on a host; raise a Problem for what cannot be, before anything is changed."""
+    check_values(ARGUMENTS, wish)
     server = Server.parse(wish["drone_url"] or "")
     secret = _secret(wish["rpc_secret"])
     name = (wish["name"] or "").strip()

@@ -111,10 +111,10 @@ def test_a_new_program_and_a_new_certificate_make_the_running_daemon_an_older_on
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"name": "Main"}, "'Main' is no name for an instance"),
-        ({"name": "../etc"}, "is no name for an instance"),
-        ({"name": "a" * 23}, "is no name for an instance"),
-        ({"port": 70000}, "70000 is no port"),
+        ({"name": "Main"}, "'Main' is not a valid name for an instance"),
+        ({"name": "../etc"}, "is not a valid name for an instance"),
+        ({"name": "a" * 23}, "is not a valid name for an instance"),
+        ({"port": 70000}, "70000 is not a valid port"),
         ({"port": 1234}, "a port needs certificates, and tls lacks ca, cert, key"),
         ({"port": 1234, "tls": {**TLS, "key": ""}}, "tls lacks key"),
         ({"port": 1234, "tls": {**TLS, "ca": "/etc/ssl/ca.pem"}}, "tls.ca holds no PEM"),
@@ -123,8 +123,18 @@ def test_a_new_program_and_a_new_certificate_make_the_running_daemon_an_older_on
         ({"config": {"grpc": {"address": ["tcp://0.0.0.0:1"]}}}, "use port, address, group and tls"),
         ({"config": {"insecure-entitlements": ["security.insecure"]}}, "use insecure_entitlements"),
         ({"config": {"worker": {"containerd": {"enabled": True}}}}, "would share one namespace"),
-        ({"config": {"worker": []}}, "config.worker is no dictionary"),
+        ({"config": {"worker": []}}, "config.worker is not a dictionary"),
+        ({"config": {"worker": {"oci": True}}}, "config.worker.oci is not a dictionary"),
+        ({"config": {"registry": {"r:5000": "http"}}}, "config.registry.r:5000 is not a dictionary"),
         ({"config": {"debug": None}}, "TOML cannot say"),
+        ({"port": True}, "port is true, which is not a number"),
+        ({"address": "everywhere"}, "'everywhere' is not an IP address"),
+        ({"root": "/srv/a b"}, "'/srv/a b' is not a path that systemd takes"),
+        ({"root": "/srv/%i"}, "is not a path that systemd takes"),
+        ({"root": "/srv/a\0b"}, "instances.root has a NUL character"),
+        ({"rootless": True, "user": "a\nExecStart=/bin/sh"}, "is not a valid name"),
+        ({"environment": {"A": None}}, "the variable 'A' has no value"),
+        ({"environment": {"A": "b\0"}}, "has a NUL character"),
         ({"environment": {"A": 'x"\nExecStart=/bin/sh'}}, "'A' cannot be written for systemd"),
         ({"environment": {"MULTIARCH_DECLARED": "x"}}, "cannot be written for systemd"),
     ],
@@ -206,7 +216,7 @@ def test_programs_of_older_versions_are_removed_when_no_daemon_runs_them(monkeyp
     assert _world.old_programs(str(tmp_path), tools, ["main"]) == [f"{tmp_path}/old"]
     # The daemon that should have left them did not start with the new ones.
     with pytest.raises(Problem, match=r"kept, since buildkitd@main\.service still runs them"):
-        plan_old_programs([f"{tmp_path}/old"]).steps[0].apply()
+        plan_old_programs([f"{tmp_path}/old"]).steps[0].check()
 
 
 @pytest.mark.parametrize("rootless", [True, False])
