@@ -9,7 +9,7 @@ import os
 import subprocess
 
 import pytest
-from ansible_collections.multiarch.drone.plugins.module_utils._buildx.store import Store
+from ansible_collections.multiarch.drone.plugins.module_utils._buildx.store import Transaction
 from ansible_collections.multiarch.drone.plugins.module_utils._problem import Problem
 
 
@@ -81,7 +81,7 @@ def test_whatever_file_cannot_be_written_all_files_are_what_they_were(user, daem
     user.declare(nodes=[{"endpoint": daemon.address}])
     user.declare("other", nodes=[{"endpoint": daemon.address}], default=True)
     before = files(user.state)
-    write, full = Store.write, []
+    write, full = Transaction.write, []
 
     def broken(self, relative, data):
         if relative.startswith(place) or (full and stays_full):
@@ -89,7 +89,7 @@ def test_whatever_file_cannot_be_written_all_files_are_what_they_were(user, daem
             raise Problem(f"{relative}: No space left on device", "free some space")
         write(self, relative, data)
 
-    monkeypatch.setattr(Store, "write", broken)
+    monkeypatch.setattr(Transaction, "write", broken)
     with pytest.raises(Problem, match="No space left on device") as caught:
         user.declare(nodes=[{"endpoint": daemon.address, "platforms": ["amd64"]}], default=True)
     assert "not taken back" not in str(caught.value)
@@ -102,7 +102,7 @@ def test_a_corrupt_neighbour_is_no_reason_not_to_declare_a_builder(user, daemon)
     (user.state / "instances").mkdir(parents=True)
     (user.state / "instances/broken").write_text("{")
     assert user.declare(nodes=[{"endpoint": daemon.address}])["changed"]
-    with pytest.raises(Problem, match="instances/broken is no builder that buildx could read"):
+    with pytest.raises(Problem, match="instances/broken is not a builder that buildx can read"):
         user.declare(nodes=[{"endpoint": daemon.address}], exclusive=["ci"])
     assert (user.state / "instances/broken").exists()
     assert user.declare(nodes=[{"endpoint": daemon.address}])["changed"] is False

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: The multiarch.drone authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The kubernetes driver up to the API: the real buildx, and a server that keeps what it is told and runs nothing."""
+"""The kubernetes driver up to the API, on a host without kubectl: the real buildx, and a server that keeps what it is told and runs nothing."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import re
 import threading
 
 import pytest
+from ansible_collections.multiarch.drone.plugins.module_utils._buildx import kubernetes_api
+from ansible_collections.multiarch.drone.plugins.module_utils._buildx.kubernetes_names import mark
 from ansible_collections.multiarch.drone.plugins.module_utils._problem import Problem
 
 OPTS = {
@@ -90,6 +92,7 @@ def cluster(tmp_path, monkeypatch, user):
     }
     (tmp_path / "kubeconfig").write_text(json.dumps(config))
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+    monkeypatch.setattr(kubernetes_api, "kubectl", lambda: "")
     yield cluster
     server.shutdown()
     server.server_close()
@@ -109,7 +112,7 @@ def test_a_builder_is_declared_without_a_pod(user, cluster):
     assert cluster.objects == {}
     assert not user.declare(**wish(bootstrap=False))["changed"]
     [builder] = user.info()["builders"]
-    assert builder["nodes"][0]["status"] == "inactive"
+    assert builder["nodes"][0]["status"] == "missing"
 
 
 def pair(key, value):
@@ -171,48 +174,70 @@ def test_a_change_gets_into_the_cluster(user, cluster):
     assert len(cluster.objects) == 1
     done = user.declare(**changed)
     assert done["steps"] == predicted["steps"]
-    assert done["steps"][0] == "remove the old deployments of ci"
+    assert done["steps"] == ["change the builder ci (ci0 driver_opts)", "remove the deployments of ci (ci0)"]
     assert cluster.objects == {}, "buildx would have gone on with the old one"
     cluster.ready = 2
     user.docker("buildx", "inspect", "--bootstrap", "ci")
-    assert pair("memory", quantity("3Gi")) in cluster.made["deployments", "ci0"]
+    assert pair("memory", quantity("3Gi")) in cluster.made["deployments", f"ci0-{mark()}"]
+    assert not user.declare(**changed)["changed"]
+    assert [node["name"] for node in user.declare(**changed)["builder"]["nodes"]] == [f"ci0-{mark()}"]
 
 
-def test_a_change_that_does_not_start_leaves_the_old_builder(user, cluster):
+def test_a_change_that_does_not_start_leaves_the_old_builder_and_its_deployment(user, cluster):
     deployed(user, cluster)
-    before = user.instance()
+    before, objects = user.instance(), dict(cluster.objects)
     with pytest.raises(Problem, match="expected 2 replicas"):
         user.declare(**wish({"limits.memory": "3Gi"}))
     assert user.instance() == before
-    assert cluster.objects == {}
-    cluster.ready = 2
-    user.docker("buildx", "inspect", "--bootstrap", "ci")
-    assert pair("memory", quantity("2Gi")) in cluster.made["deployments", "ci0"]
+    assert cluster.objects == objects
+    assert pair("memory", quantity("3Gi")) in cluster.made["deployments", f"ci0-{mark()}"]
 
 
-def test_a_deployment_of_somebody_else_is_not_taken_away(user, cluster):
+def test_a_deployment_of_somebody_else_is_not_taken_over_and_not_taken_away(user, cluster):
     cluster.objects["/apis/apps/v1/namespaces/builds/deployments/ci0"] = b""
-    with pytest.raises(Problem, match="expected 2 replicas"):
-        user.declare(**wish())
+    for bootstrap in (True, False):
+        with pytest.raises(Problem, match=r"a deployment ci0 is there .*, and no builder of this user has it"):
+            user.declare(**wish(bootstrap=bootstrap))
     assert len(cluster.objects) == 1
+    assert user.instance() is None
+
+
+def test_looking_writes_nothing_where_the_deployment_is_gone(user, cluster):
+    deployed(user, cluster)
+    cluster.objects.clear()
+    cluster.asked.clear()
+    predicted = user.declare(check=True, **wish())
+    user.info()
+    assert predicted["steps"] == ["start ci: every node must answer"]
+    assert {method for method, _path in cluster.asked} == {"GET"}
+    assert cluster.objects == {}
 
 
 def test_absent_takes_the_deployments_away(user, cluster):
     deployed(user, cluster)
-    assert user.declare(state="absent")["steps"] == ["remove the deployments of ci", "remove the builder ci"]
+    assert user.declare(state="absent")["steps"] == ["remove the deployments of ci (ci0)", "remove the builder ci"]
     assert cluster.objects == {}
     assert user.instance() is None
 
 
-def test_a_cluster_that_does_not_answer_is_an_error_and_changes_nothing(user, cluster, monkeypatch, tmp_path):
+def test_a_cluster_that_does_not_answer_is_an_error_and_changes_nothing(user, cluster, tmp_path):
     deployed(user, cluster)
     before = user.instance()
     text = (tmp_path / "kubeconfig").read_text()
     (tmp_path / "kubeconfig").write_text(re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:1", text))
-    with pytest.raises(
-        Problem, match=r"the deployments of ci cannot be removed: .*connection refused; look at the clus"
-    ):
-        user.declare(state="absent")
-    with pytest.raises(Problem, match="connection refused"):
+    with pytest.raises(Problem, match=r"the Kubernetes API cannot be reached: .*connection refused"):
         user.declare(**wish({"limits.memory": "3Gi"}))
     assert user.instance() == before
+
+
+def test_absent_forgets_a_builder_whose_cluster_is_gone_and_says_what_may_be_left(user, cluster, tmp_path):
+    deployed(user, cluster)
+    text = (tmp_path / "kubeconfig").read_text()
+    (tmp_path / "kubeconfig").write_text(re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:1", text))
+    done = user.declare(state="absent")
+    assert done["changed"]
+    assert user.instance() is None
+    [warning] = done["warnings"]
+    assert "connection refused" in warning
+    assert warning.endswith("kubectl --namespace=builds delete deployment/ci0")
+    assert not user.declare(state="absent")["changed"]

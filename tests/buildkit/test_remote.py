@@ -138,7 +138,7 @@ def test_another_driver_under_the_name_is_an_error_unless_it_is_replaced(user, d
 def test_a_corrupt_instance_file_is_an_error_and_stays(user, daemon):
     user.declare(nodes=node(daemon))
     (user.state / "instances/ci").write_text("{")
-    with pytest.raises(Problem, match="no builder that buildx could read"):
+    with pytest.raises(Problem, match="not a builder that buildx can read"):
         user.declare(nodes=node(daemon))
     assert user.instance() == b"{"
     told = user.info()

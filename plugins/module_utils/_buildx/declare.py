@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Mapping
 from .._change import Plan, carry_out
 from .._docker.cli import Docker, context_host
 from .._problem import Problem
-from .node import ask_for
 from .store import Store, check_name
 from .wish import wish_of
+from .world import Options, ask, by_stored_name, read
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +31,7 @@ def declare(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
     if exclusive is not None and params["state"] == "present" and params["name"] not in exclusive:
         raise Problem(f"exclusive leaves out {params['name']}, which shall be present", "add it")
     # One play at a time for each user. buildx's own lock is taken only for moments, so that builds go on meanwhile.
-    with contextlib.nullcontext() if check_mode else store.lock(".multiarch.drone.lock"):
+    with contextlib.nullcontext() if check_mode else store.exclusive_lock(".multiarch.drone.lock"):
         if params["state"] == "absent":
             result = _absent(docker, store, params, check_mode)
         elif params["driver"] == "docker":
@@ -42,33 +42,33 @@ def declare(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
 
 
 def _present(docker: Docker, store: Store, params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
+    left: list[str] = []
     wish = wish_of(params, store)
-    asked = ask_for(docker, store, wish, bootstrap=params["bootstrap"])
+    asked = ask(docker, store, wish, bootstrap=params["bootstrap"])
+    from .drivers import driver_of
     from .facts import entry
-    from .plan import Change, Options
+    from .plan import plan, state
 
     keep_cache = params["keep_cache"] is not False
     options = Options(params["recreate"], params["bootstrap"], keep_cache, params["default"], params["timeout"])
-    change = Change(docker, store, wish, options)
-    try:
-        world = change.read(asked)
-        plan = change.plan(world)
-        rest, reread_rest = _beside(docker, store, params, change.clearance(world))
+    world = read(docker, store, wish, options, asked)
+    way = plan(docker, store, wish, world, options)
+    rest, reread_rest = _beside(docker, store, params, way.clearance, left)
 
-        def reread() -> dict[str, Any]:
-            nonlocal world
-            world = change.read()
-            return change.state(world)
+    def reread() -> dict[str, Any]:
+        nonlocal world
+        world = read(docker, store, wish, options, again=True)
+        return state(wish, world, options, way.outdated)
 
-        result = carry_out(plan, check_mode=check_mode, reread=reread)
-        if result["changed"] and not check_mode:
-            change.discard()
-        result = _both(result, carry_out(rest, check_mode=check_mode, reread=reread_rest))
-    finally:
-        change.close()
-    result["builder"] = entry(world.stored, world.running, store.current()) if world.stored else None
-    result["drift"] = [f"{node}: {text}" for node, texts in change.found.items() for text in texts]
-    result["warnings"] = list(wish.warnings)
+    result = carry_out(way.change, check_mode=check_mode, reread=reread)
+    if result["changed"] and not check_mode:
+        with store.transaction() as txn:
+            txn.let_go(os.path.join("instances", wish.builder.name))
+        driver_of(wish.builder.driver).discard(docker, wish.builder.nodes)
+    result = _both(result, carry_out(rest, check_mode=check_mode, reread=reread_rest))
+    result["builder"] = entry(world.stored, by_stored_name(wish, world), store.current()) if world.stored else None
+    result["drift"] = [f"{node}: {text}" for node, texts in way.drift.items() for text in texts]
+    result["warnings"] = [*wish.warnings, *left]
     return result
 
 
@@ -78,44 +78,46 @@ def _absent(docker: Docker, store: Store, params: Mapping[str, Any], check_mode:
         raise Problem(f"{name!r} is a Docker context's own builder", "it goes with its context")
     from .remove import builder_steps
 
+    left: list[str] = []
     stored = store.builder(name)
-    steps = builder_steps(docker, store, stored, keep_cache=bool(params["keep_cache"])) if stored else ()
+    steps = builder_steps(docker, store, stored, keep_cache=bool(params["keep_cache"]), left=left) if stored else ()
     plan = Plan({"builder": "present" if stored else "absent"}, {"builder": "absent"}, list(steps))
-    rest, reread_rest = _beside(docker, store, params, Plan({}, {}))
+    rest, reread_rest = _beside(docker, store, params, Plan({}, {}), left)
 
     def reread() -> dict[str, Any]:
         return {"builder": "absent" if store.builder(name) is None else "present"}
 
     result = carry_out(plan, check_mode=check_mode, reread=reread)
     result = _both(result, carry_out(rest, check_mode=check_mode, reread=reread_rest))
-    return {**result, "builder": None, "drift": [], "warnings": []}
+    return {**result, "builder": None, "drift": [], "warnings": left}
 
 
 def _engine(docker: Docker, store: Store, params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
     from .docker_driver import engine
     from .facts import entry
 
+    left: list[str] = []
     own = engine(docker, store, params)
-    rest, reread_rest = _beside(docker, store, params, Plan({}, {}))
+    rest, reread_rest = _beside(docker, store, params, Plan({}, {}), left)
 
     def reread() -> dict[str, Any]:
         return {**own.plan.after, **({"default": store.current() == ""} if params["default"] is not None else {})}
 
     result = carry_out(own.plan, check_mode=check_mode, reread=reread)
     result = _both(result, carry_out(rest, check_mode=check_mode, reread=reread_rest))
-    told = {**entry(own.builder, own.running, params["name"]), "default": store.current() == ""}
-    return {**result, "builder": told, "drift": [], "warnings": []}
+    builder = {**entry(own.builder, own.running, params["name"]), "default": store.current() == ""}
+    return {**result, "builder": builder, "drift": [], "warnings": left}
 
 
 def _beside(
-    docker: Docker, store: Store, params: Mapping[str, Any], plan: Plan
+    docker: Docker, store: Store, params: Mapping[str, Any], plan: Plan, left: list[str]
 ) -> tuple[Plan, Callable[[], Mapping[str, Any]]]:
     """Return a plan with what the task changes beside its builder after its own, and what reads that again."""
     if params["exclusive"] is None and not params["remove_orphans"]:
         return plan, lambda: plan.after
     from .remove import Beside
 
-    beside = Beside(docker, store, params)
+    beside = Beside(docker, store, params, left)
     whole = beside.add(plan)
     return whole, lambda: {**whole.after, **beside.state(whole)}
 

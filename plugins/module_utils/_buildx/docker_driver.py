@@ -7,16 +7,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Mapping, NamedTuple
 
-from .._change import Plan, Step
+from .._change import Plan
 from .._docker.cli import context_host, current_context
 from .._platform import parse_all
 from .._problem import Problem
+from .driver import Driver
 from .node import RUNNING, Running, ask_buildx
 from .store import Builder, Node
 
 if TYPE_CHECKING:
     from .._docker.cli import Docker
     from .store import Store
+
+
+class DockerDriver(Driver):
+    """The engine's own builder: it takes no option, and there is nothing to start."""
+
+    name = "docker"
 
 
 class Engine(NamedTuple):
@@ -59,13 +66,14 @@ def engine(docker: Docker, store: Store, params: Mapping[str, Any]) -> Engine:
     before: dict[str, Any] = {"builder": "present"}
     after: dict[str, Any] = {"builder": "present"}
     steps = []
-    kept = store.default_files()
     if params["default"] is not None:
         before["default"], after["default"] = store.current() == "", bool(params["default"])
         if before["default"] and not after["default"]:
             raise Problem(f"{name} is the default because no other builder is", "make another one the default instead")
         if before != after:
-            steps = [Step(f"make {name} the default builder", lambda: _default(store), lambda: _put_back(store, kept))]
+            from .steps import set_default
+
+            steps = [set_default(store, "", name)]
     return Engine(Plan(before, after, steps), Builder(name, "docker", (Node(name, name, tuple(platforms)),)), nodes)
 
 
@@ -96,14 +104,3 @@ def _check_engine(name: str, platforms: list[str], nodes: Mapping[str, Running],
             f"the engine of {name} keeps images in its classic store, which holds one platform an image",
             "switch it to containerd's (docker_engine_containerd_store), or use the driver docker-container",
         )
-
-
-def _default(store: Store) -> None:
-    with store.lock():
-        store.set_default("")
-
-
-def _put_back(store: Store, files: Mapping[str, bytes | None]) -> None:
-    with store.lock():
-        for name, data in files.items():
-            store.write(name, data)

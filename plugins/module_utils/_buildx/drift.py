@@ -9,8 +9,8 @@ import hashlib
 import re
 from typing import TYPE_CHECKING, Any, Mapping
 
-from .drivers import size
 from .node import RUNNING, image_of
+from .options import size
 from .store import CONFIG_DIR, CONFIG_FILE
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Mapping
 
-from .drift import drift
-from .node import DEFAULT_IMAGE, RUNNING, cannot_build, image_of
+from .drivers import driver_of
+from .node import RUNNING, cannot_build
 from .store import CONFIG_FILE, Node
 
 if TYPE_CHECKING:
@@ -42,31 +42,21 @@ def _node(builder: Builder, node: Node, now: Running | None) -> dict[str, Any]:
         },
         "flags": list(node.flags),
         "buildkit_version": (now.version if now else "") or None,
-        "image": _image(builder, node, now.container if now else {}),
+        "image": driver_of(builder.driver).image(node, now),
         "cache_bytes": None,
         "problems": list(_problems(builder, node, now)) if now else [],
     }
 
 
-def _image(builder: Builder, node: Node, container: Mapping[str, Any]) -> dict[str, Any] | None:
-    if builder.driver != "docker-container":
-        return None
-    config = container.get("Config") or {}
-    return {"declared": image_of(node) or DEFAULT_IMAGE, "runs": config.get("Image"), "id": container.get("Image")}
-
-
 def _problems(builder: Builder, node: Node, now: Running) -> Iterable[str]:
+    driver = driver_of(builder.driver)
     if now.error:
         yield now.error
     elif now.status != RUNNING:
-        yield f"it is {now.status}: " + (
-            "buildx starts it with the next build"
-            if builder.driver == "docker-container"
-            else f"nothing answers at {node.endpoint}"
-        )
+        yield f"it is {now.status}: {driver.stopped_hint(node)}"
     for platform in cannot_build(node, now):
         yield f"declares {platform}, which its BuildKit cannot execute"
     if len(builder.nodes) > 1 and not node.platforms:
         yield "declares no platforms: buildx prefers an emulating node that does"
-    if builder.driver == "docker-container":
-        yield from drift(node, node.config() if CONFIG_FILE in node.files else {}, now)
+    if driver.compared:
+        yield from driver.drift(node, node.config() if CONFIG_FILE in node.files else {}, now)

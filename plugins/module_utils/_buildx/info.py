@@ -15,8 +15,9 @@ from .._binfmt.qemu import Programs
 from .._docker.cli import Docker
 from .._platform import ARCHITECTURES
 from .._problem import Problem
+from .drivers import driver_of
 from .facts import entry
-from .node import RUNNING, Running, ask
+from .node import RUNNING, Running
 from .remove import orphans
 from .store import Builder, Node, Store
 
@@ -58,7 +59,7 @@ def describe(params: Mapping[str, Any]) -> dict[str, Any]:
 
 def _described(docker: Docker, builder: Builder, raw: bytes | None, current: str, cache: bool) -> dict[str, Any]:
     try:
-        now = ask(docker, builder, raw)()
+        now = driver_of(builder.driver).look(docker, builder, raw)()
     except Problem as problem:
         now = {node.name: Running("error", error=str(problem)) for node in builder.nodes}
     told = entry(builder, now, current)
@@ -96,8 +97,7 @@ def _emulated(platforms: Iterable[str], native: Iterable[str], *, local: bool) -
 
 def is_local(builder: Builder, node: Node) -> bool:
     """Return whether a node runs on this host's kernel."""
-    schemes = ("unix://", "docker-container://") if builder.driver == "remote" else ("unix://", "default")
-    return builder.driver != "kubernetes" and node.endpoint.startswith(schemes)
+    return driver_of(builder.driver).is_local(node)
 
 
 def _kernel_handler(architecture: str) -> dict[str, Any] | None:

@@ -20,12 +20,10 @@ from typing import TYPE_CHECKING, Any, Callable, Mapping, NamedTuple
 
 from .._platform import Platform
 from .._problem import Problem
-from .store import CONFIG_DIR, CONFIG_FILE, Builder, Node, Store, parse, platform_name, read_config
-from .wish import differs
+from .store import CONFIG_DIR, CONFIG_FILE, Builder, Node, platform_name, read_config
 
 if TYPE_CHECKING:
     from .._docker.cli import Call, Docker, Output
-    from .wish import Wish
 
 DEFAULT_IMAGE = "moby/buildkit:buildx-stable-1"  # docker/buildx: driver/bkimage
 MARK = "--multiarch.drone--"
@@ -49,6 +47,7 @@ class Running(NamedTuple):
     container: Mapping[str, Any] = {}  # as `docker inspect` gives it
     image: Mapping[str, Any] = {}  # the declared image, where this daemon has it
     error: str = ""
+    workload: Mapping[str, Any] = {}  # the deployment of a node in a cluster, as the API gives it
 
 
 def daemon_options(node: Node) -> tuple[str, ...]:
@@ -66,33 +65,8 @@ def image_of(node: Node) -> str:
     return node.driver_opts.get("image") or DEFAULT_IMAGE
 
 
-class Asked(NamedTuple):
-    """A builder's file as it was read, and the way to the answers of those who were asked what runs for it."""
-
-    raw: bytes | None
-    stored: Builder | None
-    answers: Callable[[], dict[str, Running]]
-
-
-def ask_for(docker: Docker, store: Store, wish: Wish, *, bootstrap: bool) -> Asked:
-    """Read what is stored under a declared builder's name, and start to ask what runs for it.
-
-    Whoever calls it has time until `answers` is called. A builder without containers, of which another one is stored, or
-    which nobody wants to start, is not asked.
-    """
-    name = wish.builder.name
-    raw = store.read(os.path.join("instances", name))
-    stored = None if raw is None else parse(raw, store.path(name))
-    contained = wish.builder.driver == "docker-container"
-    if contained or (bootstrap and stored is not None and not differs(wish, stored)):
-        return Asked(raw, stored, ask(docker, wish.builder, raw))
-    return Asked(raw, stored, dict)
-
-
-def ask(docker: Docker, builder: Builder, raw: bytes | None) -> Callable[[], dict[str, Running]]:
-    """Start to ask what runs for each node of a builder, of which `raw` is the file; the result waits for the answers."""
-    if builder.driver != "docker-container":
-        return ask_buildx(docker, builder.name, raw=raw)
+def ask_containers(docker: Docker, builder: Builder) -> Callable[[], dict[str, Running]]:
+    """Start to ask for the container of each node; the result waits for the answers."""
     asked: list[tuple[Node, Call, Call]] = []
     for node in builder.nodes:
         reach = daemon_options(node)

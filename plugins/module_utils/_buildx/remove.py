@@ -7,99 +7,38 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-import tempfile
 from typing import TYPE_CHECKING, Any, Mapping
 
 from .._change import Plan, Step
-from .._docker.cli import last_words
 from .._problem import Problem, suggest
-from .node import aside, daemon_options
+from .drivers import driver_of
+from .steps import forget_builder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from .._docker.cli import Docker
-    from .store import Builder, Node, Store
+    from .store import Builder, Store
 
 PREFIX = "buildx_buildkit_"
 
 
-def builder_steps(docker: Docker, store: Store, builder: Builder, *, keep_cache: bool) -> Iterable[Step]:
-    """Yield the steps after which a user has a builder no more: its file first, which can be put back, then what it runs."""
-    relative = os.path.join("instances", builder.name)
-    raw = store.read(relative)
-    kept: dict[str, bytes | None] = {}
+def builder_steps(
+    docker: Docker, store: Store, builder: Builder, *, keep_cache: bool, left: list[str]
+) -> Iterable[Step]:
+    """Yield the steps after which a user has a builder no more; `left` gets what could not be removed with it.
 
-    def forget() -> None:
-        with store.lock():
-            if store.read(relative) != raw:
-                raise Problem(
-                    f"{store.path(builder.name)} was changed by something else meanwhile", "run the task again"
-                )
-            if store.current() == builder.name:
-                kept.update(store.default_files())
-                store.set_default("")
-            store.write(relative, None)
-            store.write(os.path.join("activity", builder.name), None)
-            store.let_go(relative)
-
-    def remember() -> None:
-        with store.lock():
-            store.write(relative, raw)
-            for name, data in kept.items():
-                store.write(name, data)
-
-    if builder.driver == "kubernetes":
-        yield Step(
-            f"remove the deployments of {builder.name}",
-            lambda: remove_deployments(docker, builder.name, raw or b"", keep_cache=keep_cache),
-        )
-    yield Step(f"remove the builder {builder.name}", forget, remember)
-    yield from removal(docker, builder.driver, builder.nodes, keep_cache=keep_cache)
-
-
-def remove_deployments(docker: Docker, name: str, raw: bytes, *, keep_cache: bool) -> None:
-    """Let buildx remove what it made in a cluster for a builder, of which `raw` is the file.
-
-    It works on a copy: should it fail, the builder is still known.
+    What it runs goes first where a failure is likely, so that the builder is still known; else last, since a file can be
+    put back and a cache cannot.
     """
-    directory = tempfile.mkdtemp(prefix="multiarch.drone-")
-    try:
-        os.mkdir(os.path.join(directory, "instances"), 0o700)
-        with open(os.path.join(directory, "instances", name), "wb") as file:
-            file.write(raw)
-        keep = ["--keep-state"] if keep_cache else []
-        told = docker.run("buildx", "rm", *keep, name, env={"BUILDX_CONFIG": directory}, check=False)
-        if told.rc:
-            # Its last words are that it failed; the line before says why.
-            lines = [line for line in told.err.splitlines() if line.strip() and "one or more builders" not in line]
-            why = lines[-1].strip() if lines else last_words(told.err)
-            raise Problem(
-                f"the deployments of {name} cannot be removed: {why}", "look at the cluster, and at KUBECONFIG"
-            )
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
-
-
-def removal(docker: Docker, driver: str, nodes: Iterable[Node], *, keep_cache: bool) -> Iterable[Step]:
-    """Yield the steps that remove the containers of nodes that are gone from the user's files, and the volumes with their cache."""
-    if driver != "docker-container":
-        return
-    for node in nodes:
-
-        def remove(node: Node = node) -> None:
-            reach = daemon_options(node)
-            # With what a task that was killed has set aside: it would hold the volume.
-            gone = docker.run(*reach, "rm", "--force", node.container, aside(node.container), check=False)
-            if gone.rc and re.sub(r"(?im)^error.*no such container.*$", "", gone.err).strip():
-                raise gone.problem()
-            if not keep_cache:
-                gone = docker.run(*reach, "volume", "rm", node.volume, check=False)
-                if gone.rc and not re.search("no such volume", gone.err, re.IGNORECASE):
-                    raise gone.problem()
-
-        yield Step(f"remove {node.container}{'' if keep_cache else ' and its cache'}", remove)
+    raw = store.read(os.path.join("instances", builder.name))
+    driver = driver_of(builder.driver)
+    removal = driver.removal(docker, builder.name, builder.nodes, raw or b"", keep_cache=keep_cache, left=left)
+    if driver.removes_first:
+        yield from removal
+    yield forget_builder(store, builder.name, raw)
+    if not driver.removes_first:
+        yield from removal
 
 
 def orphans(docker: Docker, store: Store) -> list[dict[str, Any]]:
@@ -139,7 +78,7 @@ def orphan_steps(docker: Docker, there: Sequence[Mapping[str, Any]], names: Sequ
     for name in names:
         if not re.fullmatch(re.escape(PREFIX) + r"[a-z][a-z0-9._-]*", name):
             raise Problem(
-                f"{name!r} is no orphan of buildx",
+                f"{name!r} is not an orphan of buildx",
                 suggest(name, [str(item["name"]) for item in there]) if there else "there are none",
             )
     wanted = sorted((item for item in there if item["name"] in names), key=lambda item: str(item["type"]))
@@ -154,8 +93,8 @@ def _orphan_step(docker: Docker, kind: str, name: str) -> Step:
 class Beside:
     """What a task changes beside its builder: the user's other builders, and orphans."""
 
-    def __init__(self, docker: Docker, store: Store, params: Mapping[str, Any]) -> None:
-        self.docker, self.store, self.params = docker, store, params
+    def __init__(self, docker: Docker, store: Store, params: Mapping[str, Any], left: list[str]) -> None:
+        self.docker, self.store, self.params, self.left = docker, store, params, left
 
     def read(self) -> dict[str, list[str]]:
         """Return what is there of it."""
@@ -175,10 +114,9 @@ class Beside:
         there = self.read()
         for name in there.get("other builders", []):
             other = self.store.builder(name)
+            keep_cache = bool(self.params["keep_cache"])
             steps = (
-                builder_steps(self.docker, self.store, other, keep_cache=bool(self.params["keep_cache"]))
-                if other
-                else []
+                builder_steps(self.docker, self.store, other, keep_cache=keep_cache, left=self.left) if other else ()
             )
             plan = _with_others(plan, f"other builder {name}", "present", "absent", list(steps))
         if there.get("orphans"):

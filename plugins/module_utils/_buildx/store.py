@@ -32,7 +32,7 @@ CONFIG_DIR = "/etc/buildkit"  # in the daemon's container
 NETWORK_HOST = "--allow-insecure-entitlement=network.host"
 LOCK_TIMEOUT = 600
 # What to do about a file that cannot be written.
-TODO = {
+HINTS = {
     errno.ENOSPC: "free some space on that disk",
     errno.EDQUOT: "raise the user's quota, or free some space",
     errno.EROFS: "that file system is mounted read-only",
@@ -90,7 +90,7 @@ def check_name(name: str, what: str = "builder") -> str:
     """Return a name that is safe as a file's name, as buildx wants it."""
     if not NAME.match(name) or len(name) > 128:
         hint = "a letter, then letters, digits, dots, dashes and underscores, in lower case"
-        raise Problem(f"{name!r} is no name for a {what}", hint)
+        raise Problem(f"{name!r} is not a valid name of a {what}", hint)
     return name
 
 
@@ -106,14 +106,24 @@ class Store:
         return os.path.join(self.dir, "instances", check_name(name))
 
     @contextlib.contextmanager
-    def lock(self, name: str = ".lock") -> Iterator[None]:
-        """Hold a lock in the user's directory; buildx's own by default, which its commands hold while they read and write."""
+    def transaction(self) -> Iterator[Transaction]:
+        """Hold buildx's own lock, which its commands hold while they read and write, and give what may write meanwhile."""
+        with self.exclusive_lock(".lock"):
+            transaction = Transaction(self)
+            try:
+                yield transaction
+            finally:
+                transaction.close()
+
+    @contextlib.contextmanager
+    def exclusive_lock(self, name: str) -> Iterator[None]:
+        """Hold a lock in the user's directory."""
         try:
             os.makedirs(self.dir, 0o700, exist_ok=True)
             fd = os.open(os.path.join(self.dir, name), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         except OSError as error:
             own = "the builder belongs to the user who runs the task: see become_user"
-            raise Problem(f"{self.dir}/{name}: {error.strerror}", TODO.get(error.errno or 0, own)) from error
+            raise Problem(f"{self.dir}/{name}: {error.strerror}", HINTS.get(error.errno or 0, own)) from error
         try:
             deadline = time.monotonic() + LOCK_TIMEOUT
             while True:
@@ -147,62 +157,6 @@ class Store:
             why = "is a symbolic link" if error.errno == errno.ELOOP else str(error.strerror)
             raise Problem(f"{path}: {why}", "buildx writes regular files there: look at who made it") from error
 
-    def write(self, relative: str, data: bytes | None) -> None:
-        """Write a file of buildx's at once, or remove it (None); the caller holds the lock."""
-        path = os.path.join(self.dir, relative)
-        if data is None:
-            with contextlib.suppress(FileNotFoundError):
-                os.remove(path)
-            return
-        temporary = ""
-        try:
-            for directory in (self.dir, os.path.dirname(path)):  # makedirs gives the mode to the last one alone
-                os.makedirs(directory, 0o700, exist_ok=True)
-            # Not in instances/: buildx takes each file there for a builder.
-            fd, temporary = tempfile.mkstemp(prefix=".tmp-", dir=self.dir)
-            with os.fdopen(fd, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(fd)
-            os.replace(temporary, path)
-        except BaseException as error:
-            if temporary:
-                with contextlib.suppress(OSError):
-                    os.remove(temporary)
-            if isinstance(error, OSError):
-                raise Problem(f"{path}: {error.strerror}", TODO.get(error.errno or 0, "")) from error
-            raise
-
-    def keep(self, *relatives: str) -> None:
-        """Keep files as they are now, before they are written; the caller holds the lock."""
-        for relative in relatives:
-            kept = self._kept(relative)
-            with contextlib.suppress(FileNotFoundError):
-                os.remove(kept)  # of a task that was killed
-            with contextlib.suppress(FileNotFoundError):
-                # A second name and no copy: `write`, as buildx, never changes a file, and puts another in its place.
-                os.link(os.path.join(self.dir, relative), kept, follow_symlinks=False)
-
-    def put_back(self, *relatives: str) -> None:
-        """Put files back as they were kept, one that was not there included: a name is moved on a full disk, too."""
-        for relative in relatives:
-            path = os.path.join(self.dir, relative)
-            try:
-                os.replace(self._kept(relative), path)
-            except FileNotFoundError:
-                with contextlib.suppress(FileNotFoundError):
-                    os.remove(path)
-        self.let_go(*relatives)  # of a file that was not written, both names were one file's, and moving did nothing
-
-    def let_go(self, *relatives: str) -> None:
-        """Keep files no more."""
-        for relative in relatives:
-            with contextlib.suppress(FileNotFoundError):
-                os.remove(self._kept(relative))
-
-    def _kept(self, relative: str) -> str:
-        return os.path.join(self.dir, f".multiarch.drone.{relative.replace('/', '.')}.kept")
-
     def builder(self, name: str) -> Builder | None:
         """Return a builder, or None where the user has none of that name."""
         data = self.read(os.path.join("instances", check_name(name)))
@@ -232,7 +186,7 @@ class Store:
             return name
         if name and current.get("Key") == self.key():
             return name if self.exists(name) else ""
-        name = (self.read(self._default_file()) or b"").decode("utf-8", "replace")
+        name = (self.read(self.default_file()) or b"").decode("utf-8", "replace")
         return name if name and self.exists(name) else ""
 
     def exists(self, name: str) -> bool:
@@ -241,12 +195,96 @@ class Store:
 
     def default_files(self) -> dict[str, bytes | None]:
         """Return the files that hold the default builder, to put them back."""
-        return {name: self.read(name) for name in ("current", self._default_file())}
+        return {name: self.read(name) for name in ("current", self.default_file())}
+
+    def default_file(self) -> str:
+        """Return the file in which buildx remembers the default builder of the user's context."""
+        import hashlib
+
+        return os.path.join("defaults", hashlib.sha256(self.key().encode()).hexdigest()[:20])
+
+
+class Transaction:
+    """What writes buildx's files: there is one only while buildx's lock is held, see `Store.transaction`."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._open = True
+
+    def close(self) -> None:
+        """End the right to write, with the lock."""
+        self._open = False
+
+    def _path(self, relative: str) -> str:
+        if not self._open:
+            raise RuntimeError("buildx's files are written outside of a transaction")
+        return os.path.join(self._store.dir, relative)
+
+    def expect(self, relative: str, data: bytes | None) -> None:
+        """Raise a Problem where a file is not what it was when it was read."""
+        if self._store.read(relative) != data:
+            raise Problem(f"{self._path(relative)} was changed by something else meanwhile", "run the task again")
+
+    def write(self, relative: str, data: bytes | None) -> None:
+        """Write a file of buildx's at once, or remove it (None)."""
+        path = self._path(relative)
+        if data is None:
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(path)
+            return
+        temporary = ""
+        try:
+            for directory in (self._store.dir, os.path.dirname(path)):  # makedirs gives the mode to the last one alone
+                os.makedirs(directory, 0o700, exist_ok=True)
+            # Not in instances/: buildx takes each file there for a builder.
+            fd, temporary = tempfile.mkstemp(prefix=".tmp-", dir=self._store.dir)
+            with os.fdopen(fd, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(fd)
+            os.replace(temporary, path)
+        except BaseException as error:
+            if temporary:
+                with contextlib.suppress(OSError):
+                    os.remove(temporary)
+            if isinstance(error, OSError):
+                raise Problem(f"{path}: {error.strerror}", HINTS.get(error.errno or 0, "")) from error
+            raise
+
+    def keep(self, *relatives: str) -> None:
+        """Keep files as they are now, before they are written."""
+        for relative in relatives:
+            kept = self._kept(relative)
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(kept)  # of a task that was killed
+            with contextlib.suppress(FileNotFoundError):
+                # A second name and no copy: `write`, as buildx, never changes a file, and puts another in its place.
+                os.link(self._path(relative), kept, follow_symlinks=False)
+
+    def put_back(self, *relatives: str) -> None:
+        """Put files back as they were kept, one that was not there included: a name is moved on a full disk, too."""
+        for relative in relatives:
+            path = self._path(relative)
+            try:
+                os.replace(self._kept(relative), path)
+            except FileNotFoundError:
+                with contextlib.suppress(FileNotFoundError):
+                    os.remove(path)
+        self.let_go(*relatives)  # of a file that was not written, both names were one file's, and moving did nothing
+
+    def let_go(self, *relatives: str) -> None:
+        """Keep files no more."""
+        for relative in relatives:
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(self._kept(relative))
+
+    def _kept(self, relative: str) -> str:
+        return self._path(f".multiarch.drone.{relative.replace('/', '.')}.kept")
 
     def set_default(self, name: str) -> None:
         """Make a builder the default ("": the context's own), as `docker buildx use --default` does."""
-        current = json.dumps({"Key": self.key(), "Name": name, "Global": False}, separators=(",", ":")).encode()
-        files = {"current": current, self._default_file(): name.encode() if name else None}
+        current = json.dumps({"Key": self._store.key(), "Name": name, "Global": False}, separators=(",", ":")).encode()
+        files = {"current": current, self._store.default_file(): name.encode() if name else None}
         self.keep(*files)
         try:
             for relative, data in files.items():
@@ -256,10 +294,10 @@ class Store:
             raise
         self.let_go(*files)
 
-    def _default_file(self) -> str:
-        import hashlib
-
-        return os.path.join("defaults", hashlib.sha256(self.key().encode()).hexdigest()[:20])
+    def restore(self, files: Mapping[str, bytes | None]) -> None:
+        """Write files as they were read, one that was not there included."""
+        for relative, data in files.items():
+            self.write(relative, data)
 
 
 def parse(data: bytes, path: str) -> Builder:
@@ -270,7 +308,7 @@ def parse(data: bytes, path: str) -> Builder:
         return Builder(str(raw["Name"]), str(raw["Driver"]), nodes)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         hint = "put a good copy there, or remove the file and declare the builder again (its cache stays)"
-        raise Problem(f"{path} is no builder that buildx could read ({error})", hint) from error
+        raise Problem(f"{path} is not a builder that buildx can read ({error})", hint) from error
 
 
 def _node(raw: Mapping[str, Any]) -> Node:

@@ -11,16 +11,17 @@ import os
 import re
 import shlex
 from typing import TYPE_CHECKING, Any, Mapping, NamedTuple
-from urllib.parse import quote_plus
 
 from .._docker.cli import context_host
 from .._platform import parse_all
 from .._problem import Problem, suggest
-from .drivers import DRIVERS, driver_opts, endpoint
+from .drivers import driver_of
 from .store import CONFIG_DIR, NETWORK_HOST, Builder, Node, Store, check_name, read_config
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator
+
+    from .driver import Driver
 
 # buildkitd reads its settings without a word about those that it does not know (moby/buildkit: cmd/buildkitd/config).
 SETTINGS = (
@@ -41,70 +42,49 @@ class Wish(NamedTuple):
 
 def wish_of(params: Mapping[str, Any], store: Store) -> Wish:
     """Return the builder that a module's parameters declare; raise a Problem where buildx could not make it."""
-    name, driver = check_name(params["name"]), params["driver"]
-    known = DRIVERS[driver]
+    name, driver = check_name(params["name"]), driver_of(params["driver"])
     if name == "default" or context_host(store.env, name):
         raise Problem(
             f"{name!r} is the name of a Docker context, whose builder is the daemon's own",
             "take another name, or driver: docker",
         )
     given = params["buildkitd_config"]
-    if given and not known.daemon:
-        hint = (
-            "configure that daemon itself: role multiarch.drone.buildkitd"
-            if driver == "remote"
-            else "use the daemon's daemon.json"
-        )
-        raise Problem(f"buildkitd_config with the {driver} driver, which starts no BuildKit", hint)
+    if given and not driver.daemon:
+        raise Problem(f"buildkitd_config with the {driver.name} driver, which starts no BuildKit", driver.elsewhere)
     source = given or {}
-    if given is None and known.daemon:
+    if given is None and driver.daemon:
         # What buildx itself takes without a word when no file is named.
         source = read_config((store.read("buildkitd.default.toml") or b"").decode("utf-8", "replace"))
     config, files = in_container(source)
     nodes = tuple(_node(index, node, name, driver, store) for index, node in enumerate(params["nodes"] or [{}]))
-    _check_together(nodes, store, name)
+    _check_together(nodes)
     nodes = tuple(node._replace(files=files) for node in nodes)
-    return Wish(Builder(name, driver, nodes), config, source, tuple(_doubts(source)))
+    builder = Builder(name, driver.name, nodes)
+    driver.check_nodes(builder, _others(store, name))
+    return Wish(builder, config, source, tuple(_doubts(source)))
 
 
-def _node(index: int, given: Mapping[str, Any], builder: str, driver: str, store: Store) -> Node:
-    known = DRIVERS[driver]
+def _node(index: int, given: Mapping[str, Any], builder: str, driver: Driver, store: Store) -> Node:
     name = check_name(given.get("name") or f"{builder}{index}", "node")
     where = f"node {name}"
     try:
         flags = tuple(word for flag in given.get("flags") or [] for word in shlex.split(flag))
     except ValueError as error:
         raise Problem(f"{where}: flags: {error}", "quote them as for a shell") from error
-    if flags and not known.daemon:
+    if flags and not driver.daemon:
         raise Problem(
-            f"{where}: flags with the {driver} driver, which starts no BuildKit",
+            f"{where}: flags with the {driver.name} driver, which starts no BuildKit",
             "set them where that daemon is started",
         )
-    opts = driver_opts(where, driver, given.get("driver_opts") or {})
-    place = endpoint(where, driver, given.get("endpoint") or "")
-    if driver == "docker-container":
-        place = _docker_endpoint(where, place, store)
-    elif driver == "kubernetes":
-        query = f"deployment={quote_plus(name)}&kubeconfig={quote_plus(store.env.get('KUBECONFIG', ''))}"
-        place = f"kubernetes:///{builder}?{query}"
+    opts = driver.driver_opts(where, given.get("driver_opts") or {})
+    place = driver.endpoint(where, given.get("endpoint") or "", builder, name, store)
     platforms = given.get("platforms") or []
     return Node(
         name, place, tuple(str(platform) for platform in parse_all(platforms)) if platforms else (), opts, flags
     )
 
 
-def _docker_endpoint(where: str, given: str, store: Store) -> str:
-    """Return a daemon's address or context as buildx stores it: the default context by its address."""
-    if not given:
-        return store.key()
-    if given == "default":
-        return context_host(store.env, "default")
-    if "://" not in given and not context_host(store.env, given):
-        raise Problem(f"{where}: there is no Docker context {given!r}", "see `docker context ls`, as the same user")
-    return given
-
-
-def _check_together(nodes: Sequence[Node], store: Store, builder: str) -> None:
+def _check_together(nodes: tuple[Node, ...]) -> None:
     """Raise a Problem where the nodes are fine one by one and not together."""
     for what in ("name", "endpoint"):
         values = [getattr(node, what) for node in nodes]
@@ -126,21 +106,17 @@ def _check_together(nodes: Sequence[Node], store: Store, builder: str) -> None:
                     "declare it on one: buildx gives a platform to one node and takes it from the others",
                 )
             owner[platform] = node.name
+
+
+def _others(store: Store, name: str) -> Iterator[Builder]:
     for other in store.names():
-        if other != builder:
-            for taken in {node.name for node in _nodes_of(store, other)} & {node.name for node in nodes}:
-                raise Problem(
-                    f"node {taken} belongs to the builder {other}",
-                    "name the node otherwise: its container has that name",
-                )
-
-
-def _nodes_of(store: Store, name: str) -> Iterable[Node]:
-    try:
-        builder = store.builder(name)
-    except Problem:
-        return ()  # a corrupt neighbour is its own task's error, not this one's
-    return builder.nodes if builder else ()
+        if other != name:
+            try:
+                builder = store.builder(other)
+            except Problem:
+                continue  # a corrupt neighbour is its own task's error, not this one's
+            if builder:
+                yield builder
 
 
 def _check_shapes(source: Mapping[str, Any]) -> None:
@@ -231,11 +207,10 @@ def _doubts(config: Mapping[str, Any]) -> Iterable[str]:
                     yield f"buildkitd_config: worker {kind}: {name} is what the cache always keeps, not its limit; set maxUsedSpace too"
 
 
-def implied_flags(wish: Node, driver: str) -> bool:
+def implied_flags(wish: Node, driver: Driver) -> bool:
     """Return whether buildx may append the entitlement network.host to a node's flags, which then is no difference."""
     explicit = any(flag.startswith("--allow-insecure-entitlement") for flag in wish.flags)
-    host = wish.driver_opts.get("network") == "host" and driver == "docker-container"
-    return DRIVERS[driver].daemon and (not explicit or host) and NETWORK_HOST not in wish.flags
+    return driver.daemon and (not explicit or driver.forces_network_host(wish)) and NETWORK_HOST not in wish.flags
 
 
 def aspects(node: Node, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -254,7 +229,7 @@ def aspects(node: Node, config: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in told.items() if value}
 
 
-def stored_aspects(node: Node, wish: Node | None, driver: str) -> dict[str, Any]:
+def stored_aspects(node: Node, wish: Node | None, driver: Driver) -> dict[str, Any]:
     """Return what is compared of a node that buildx has stored, what buildx adds by itself left out."""
     flags = node.flags
     if wish is not None and implied_flags(wish, driver) and flags[-1:] == (NETWORK_HOST,):
@@ -275,12 +250,14 @@ def stored_state(wish: Wish, stored: Builder | None) -> dict[str, Any]:
     """Return a builder as buildx has stored it, or none, in the form in which it is compared with a declared one."""
     if stored is None:
         return {"builder": "absent"}
+    driver = driver_of(stored.driver)
+    stored = driver.as_declared(stored, wish.builder)
     wished = {node.name: node for node in wish.builder.nodes}
     state: dict[str, Any] = {"builder": "present", "driver": stored.driver}
     state["nodes"] = [node.name for node in stored.nodes]
     for node in stored.nodes:
         if node.name in wished:
-            told = stored_aspects(node, wished[node.name], stored.driver)
+            told = stored_aspects(node, wished[node.name], driver)
             state.update({f"{node.name} {name}": value for name, value in told.items()})
     return state
 

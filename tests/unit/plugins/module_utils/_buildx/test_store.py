@@ -11,7 +11,8 @@ import threading
 import time
 
 import pytest
-from ansible_collections.multiarch.drone.plugins.module_utils._buildx.drivers import DRIVERS, driver_opts, size
+from ansible_collections.multiarch.drone.plugins.module_utils._buildx.drivers import NAMES, driver_of
+from ansible_collections.multiarch.drone.plugins.module_utils._buildx.options import size
 from ansible_collections.multiarch.drone.plugins.module_utils._buildx.store import Node, Store
 from ansible_collections.multiarch.drone.plugins.module_utils._buildx.wish import (
     aspects,
@@ -35,7 +36,8 @@ def put(store, name, **builder):
     node = {"Name": f"{name}0", "Endpoint": "unix:///var/run/docker.sock", "Platforms": None, "DriverOpts": None}
     node |= {"Flags": ["--allow-insecure-entitlement=network.host"], "Files": None}
     raw = {"Name": name, "Driver": "docker-container", "Nodes": [node], "Dynamic": False, **builder}
-    store.write(f"instances/{name}", json.dumps(raw).encode())
+    with store.transaction() as txn:
+        txn.write(f"instances/{name}", json.dumps(raw).encode())
 
 
 def wish(store, **params):
@@ -62,7 +64,7 @@ def test_a_stored_builder_is_read_with_its_platforms_normalised(store):
 
 @pytest.mark.parametrize("name", ["a/b", "../x", "", "-x", "Ci", "x y", ".lock", "a\n", "a" * 200, "0a"])
 def test_a_name_that_is_no_file_of_buildxs_is_refused(store, name):
-    with pytest.raises(Problem, match="is no name for a builder"):
+    with pytest.raises(Problem, match="is not a valid name of a builder"):
         store.builder(name)
 
 
@@ -71,8 +73,11 @@ def test_a_name_that_is_no_file_of_buildxs_is_refused(store, name):
     [b"", b"{", b"[]", b'{"Name": "ci"}', b'{"Name":"ci","Driver":"remote","Nodes":[{"Name":"../x"}]}', b"\xff\xfe"],
 )
 def test_a_corrupt_instance_file_is_an_error_that_names_it(store, content):
-    store.write("instances/ci", content)
-    with pytest.raises(Problem, match=r"instances/ci is no builder that buildx could read|is no name for a node"):
+    with store.transaction() as txn:
+        txn.write("instances/ci", content)
+    with pytest.raises(
+        Problem, match=r"instances/ci is not a builder that buildx can read|is not a valid name of a node"
+    ):
         store.builder("ci")
 
 
@@ -84,7 +89,7 @@ def test_a_symbolic_link_is_not_followed(store, tmp_path):
     with pytest.raises(Problem, match="is a symbolic link"):
         store.builder("ci")
     os.symlink(secret, f"{store.dir}/.lock")
-    with pytest.raises(Problem, match=r"\.lock"), store.lock():
+    with pytest.raises(Problem, match=r"\.lock"), store.transaction():
         pass
 
 
@@ -109,7 +114,7 @@ def test_buildxs_lock_is_waited_for(store):
         fcntl.flock(file, fcntl.LOCK_EX)
 
         def wait():
-            with store.lock():
+            with store.transaction():
                 order.append("ours")
 
         waiting = threading.Thread(target=wait)
@@ -125,19 +130,25 @@ def test_the_default_builder_is_found_as_buildx_finds_it(store):
     assert store.current() == ""
     put(store, "ci")
     put(store, "other")
-    store.set_default("ci")
+    with store.transaction() as txn:
+        txn.set_default("ci")
     assert store.current() == "ci"
     assert json.loads(store.read("current")) == {"Key": "unix:///var/run/docker.sock", "Name": "ci", "Global": False}
-    store.write("current", b'{"Key":"another-context","Name":"other","Global":false}')
+    with store.transaction() as txn:
+        txn.write("current", b'{"Key":"another-context","Name":"other","Global":false}')
     assert store.current() == "ci", "defaults/ remembers it for this context"
-    store.write("current", b'{"Key":"another-context","Name":"other","Global":true}')
+    with store.transaction() as txn:
+        txn.write("current", b'{"Key":"another-context","Name":"other","Global":true}')
     assert store.current() == "other"
-    store.write("instances/other", None)
+    with store.transaction() as txn:
+        txn.write("instances/other", None)
     assert store.current() == "ci"
-    store.set_default("")
+    with store.transaction() as txn:
+        txn.set_default("")
     assert store.current() == ""
     for garbage in (b"garbage", b"[]", b'"ci"', b'{"Name": 5}'):
-        store.write("current", garbage)
+        with store.transaction() as txn:
+            txn.write("current", garbage)
         assert store.current() == ""
 
 
@@ -157,9 +168,9 @@ def test_without_nodes_there_is_one_on_the_users_daemon(store):
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"name": "a/b"}, r"'a/b' is no name for a builder; a letter"),
+        ({"name": "a/b"}, r"'a/b' is not a valid name of a builder; a letter"),
         ({"name": "default"}, "is the name of a Docker context"),
-        ({"nodes": [{"driver_opts": {"imgae": "x"}}]}, r"node ci0: 'imgae' is no option of the docker-container driver; did you mean image\?"),
+        ({"nodes": [{"driver_opts": {"imgae": "x"}}]}, r"node ci0: 'imgae' is not an option of the docker-container driver; did you mean image\?"),
         ({"nodes": [{"driver_opts": {"memory": "lots"}}]}, "driver option memory: 'lots' is no size"),
         ({"nodes": [{"driver_opts": {"env.": "x"}}]}, r"write env\.NAME"),
         ({"nodes": [{"driver_opts": {"restart-policy": "sometimes"}}]}, "none of no, always"),
@@ -167,15 +178,15 @@ def test_without_nodes_there_is_one_on_the_users_daemon(store):
         ({"nodes": [{"endpoint": "a b"}]}, "neither a Docker context nor"),
         ({"nodes": [{"platforms": ["linux/arm9"]}]}, "did you mean"),
         ({"driver": "remote"}, "a remote node needs an endpoint"),
-        ({"driver": "remote", "nodes": [{"endpoint": "http://x"}]}, "is no BuildKit endpoint"),
+        ({"driver": "remote", "nodes": [{"endpoint": "http://x"}]}, "is not a BuildKit endpoint"),
         ({"driver": "remote", "nodes": [{"endpoint": "tcp://x"}]}, "has no port"),
-        ({"driver": "remote", "nodes": [{"endpoint": "tcp://x/y:1"}]}, r"is no tcp endpoint; write it as tcp://HOST:1234"),
-        ({"driver": "remote", "nodes": [{"endpoint": "unix://buildkitd.sock"}]}, "is no unix endpoint"),
+        ({"driver": "remote", "nodes": [{"endpoint": "tcp://x/y:1"}]}, r"is not a valid tcp endpoint; write it as tcp://HOST:1234"),
+        ({"driver": "remote", "nodes": [{"endpoint": "unix://buildkitd.sock"}]}, "is not a valid unix endpoint"),
         ({"driver": "remote", "nodes": [{"endpoint": "ssh://me:s3cret@x"}]}, "node ci0: an ssh endpoint with a password; BuildKit takes none"),
-        ({"driver": "remote", "nodes": [{"endpoint": "ssh://me@-oProxyCommand=x"}]}, "is no ssh endpoint"),
-        ({"driver": "remote", "nodes": [{"endpoint": "ssh://x?socket=y"}]}, "is no ssh endpoint"),
-        ({"driver": "remote", "nodes": [{"endpoint": "docker-container://a/b"}]}, "is no docker-container endpoint"),
-        ({"driver": "remote", "nodes": [{"endpoint": "kube-pod://A B"}]}, "is no kube-pod endpoint"),
+        ({"driver": "remote", "nodes": [{"endpoint": "ssh://me@-oProxyCommand=x"}]}, "is not a valid ssh endpoint"),
+        ({"driver": "remote", "nodes": [{"endpoint": "ssh://x?socket=y"}]}, "is not a valid ssh endpoint"),
+        ({"driver": "remote", "nodes": [{"endpoint": "docker-container://a/b"}]}, "is not a valid docker-container endpoint"),
+        ({"driver": "remote", "nodes": [{"endpoint": "kube-pod://A B"}]}, "is not a valid kube-pod endpoint"),
         ({"driver": "remote", "nodes": [{"endpoint": "tcp://x:1"}], "buildkitd_config": {"debug": True}}, "which starts no BuildKit"),
         ({"driver": "remote", "nodes": [{"endpoint": "tcp://x:1", "flags": ["--debug"]}]}, "flags with the remote driver"),
         ({"driver": "remote", "nodes": [{"endpoint": "tcp://x:1", "driver_opts": {"cacert": "ca.pem"}}]}, "no absolute path"),
@@ -198,12 +209,12 @@ def test_without_nodes_there_is_one_on_the_users_daemon(store):
             "linux/amd64 is declared on the nodes ci0 and ci1",
         ),
         ({"driver": "kubernetes", "nodes": [{"endpoint": "x"}]}, "takes no endpoint"),
-        ({"driver": "kubernetes", "nodes": [{"driver_opts": {"replicas": "many"}}]}, "is no number"),
+        ({"driver": "kubernetes", "nodes": [{"driver_opts": {"replicas": "many"}}]}, "is not a number of pods"),
         ({"driver": "kubernetes", "nodes": [{"driver_opts": {"loadbalance": "fair"}}]}, "neither sticky nor random"),
         ({"buildkitd_config": {"registry": {"r:5000": {"ca": ["/nowhere/ca.pem"]}}}}, r"registry r:5000: /nowhere/ca\.pem: No such file"),
         ({"driver": "kubernetes", "nodes": [{"driver_opts": {"tolerations": "key=ci,efect=NoSchedule"}}]}, "'efect=NoSchedule' is none of key,"),
         ({"driver": "kubernetes", "nodes": [{"driver_opts": {"limit.cpu": "1"}}]}, r"did you mean limits\.cpu\?"),
-        ({"nodes": [{"driver_opts": {"env.A": ["x"]}}]}, "driver option env.A is no text"),
+        ({"nodes": [{"driver_opts": {"env.A": ["x"]}}]}, "driver option env.A is not a text"),
         ({"nodes": [{"flags": ["--oci-worker-labels 'a"]}]}, "node ci0: flags: No closing quotation; quote them"),
         ({"buildkitd_config": {"registry": ["r"]}}, "no dictionary of dictionaries"),
         ({"buildkitd_config": {"registry": {"r": {"ca": "/etc/ca.pem"}}}}, r"registry r: ca is no list of its kind; write ca: \[PATH\]"),
@@ -239,7 +250,8 @@ def test_certificates_are_carried_along_under_the_paths_of_the_container(store, 
 
 
 def test_the_users_default_configuration_counts_when_none_is_given(store):
-    store.write("buildkitd.default.toml", b"debug = true\n")
+    with store.transaction() as txn:
+        txn.write("buildkitd.default.toml", b"debug = true\n")
     assert wish(store).config == {"debug": True}
     assert wish(store, buildkitd_config={}).config == {}
     assert wish(store, driver="remote", nodes=[{"endpoint": "tcp://x:1"}]).config == {}
@@ -278,9 +290,9 @@ def test_what_buildkitd_ignores_without_a_word_is_a_warning(store, config, messa
 )
 def test_the_entitlement_that_buildx_adds_is_no_difference(store, given, stored, equal):
     node = wish(store, nodes=[{"flags": given}]).builder.nodes[0]
-    told = stored_aspects(Node("ci0", node.endpoint, flags=tuple(stored)), node, "docker-container")
+    told = stored_aspects(Node("ci0", node.endpoint, flags=tuple(stored)), node, driver_of("docker-container"))
     assert (told == aspects(node, {})) is equal
-    assert not implied_flags(node, "remote")
+    assert not implied_flags(node, driver_of("remote"))
 
 
 def test_secrets_in_the_environment_are_compared_and_not_shown(store):
@@ -301,7 +313,7 @@ def test_every_form_of_an_endpoint_is_taken(store, endpoint):
 
 
 def test_flags_and_numbers_of_yaml_become_what_buildx_stores():
-    opts = driver_opts("n", "docker-container", {"default-load": True, "cpu-shares": 512, "env.DEBUG": None})
+    opts = driver_of("docker-container").driver_opts("n", {"default-load": True, "cpu-shares": 512, "env.DEBUG": None})
     assert opts == {"default-load": "true", "cpu-shares": "512", "env.DEBUG": ""}
 
 
@@ -312,4 +324,4 @@ def test_sizes_are_dockers():
 
 
 def test_every_driver_of_the_module_has_a_table():
-    assert set(DRIVERS) == {"docker", "docker-container", "kubernetes", "remote"}
+    assert {driver_of(name).name for name in NAMES} == set(NAMES)
