@@ -28,7 +28,7 @@ $(TREE):
 	ln -sfn $(CURDIR) $@
 
 .PHONY: test
-test: test-fast sanity other-cores plays kernel services molecule quickstart-test real artifact ## Every test (CI calls this)
+test: test-fast sanity other-cores plays browser kernel services molecule quickstart-test real artifact ## Every test (CI calls this)
 	$(call say,every test passed)
 
 .PHONY: test-fast
@@ -102,6 +102,12 @@ plays: $(TREE) ## Real plays that look for secrets in what Ansible prints and le
 	$(call say,real plays at -vvvv)
 	PATH="$(ENV):$$PATH" $(ENV)/pytest -q -n 2 tests/plays
 
+.PHONY: browser
+browser: $(TREE) ## The report's page in a real browser, judged by axe-core
+	$(call say,the report in Chromium)
+	tests/tools/packages chromium:chromium
+	PYTHONPATH="$(CURDIR)/build/collections" $$(tests/tools/venv browser)/bin/pytest -q tests/browser
+
 .PHONY: test-drone
 test-drone: $(TREE) ## Drone as code against DRONE_SERVER with DRONE_TOKEN, on DRONE_TEST_REPOS; all is put back
 	$(call say,Drone as code against $(or $(DRONE_SERVER),the stand-in))
@@ -153,5 +159,5 @@ format: ## Format the Python code and mend what ruff can
 lock: ## Resolve requirements/*.in again
 	UV=$$(dirname $$(readlink -f $$(tests/tools/venv uv)))/uv-*/bin/uv
 	cd requirements
-	for name in uv run test oldest; do $$UV pip compile -q --upgrade --python-version 3.11 --generate-hashes --custom-compile-command "make lock" $$name.in -o $$name.txt; done
+	for name in uv run test oldest browser; do $$UV pip compile -q --upgrade --python-version 3.11 --generate-hashes --custom-compile-command "make lock" $$name.in -o $$name.txt; done
 	$$UV pip compile -q --upgrade --python-version 3.12 --generate-hashes --custom-compile-command "make lock" newest.in -o newest.txt
