@@ -40,6 +40,8 @@ lint: $(TREE) ## Formatting, types, YAML and Ansible's own lint
 	$(ENV)/ruff format --check --quiet . || { $(ENV)/ruff format --diff .; exit 1; }
 	$(ENV)/ruff check --quiet .
 	$(ENV)/python tests/tools/habits.py $$(git ls-files --cached --others --exclude-standard "*.py")
+	$(call say,codespell)
+	git ls-files -z --cached --others --exclude-standard | xargs -0 $(ENV)/codespell
 	$(call say,mypy)
 	mypy=$(ENV)/mypy
 	(cd build/collections && "$$mypy" --config-file $(CURDIR)/pyproject.toml -p ansible_collections.multiarch.drone.plugins.module_utils)
@@ -49,9 +51,19 @@ lint: $(TREE) ## Formatting, types, YAML and Ansible's own lint
 	PATH="$(ENV):$$PATH" $(ENV)/ansible-lint --offline
 
 .PHONY: unit
-unit: $(TREE) ## Unit and contract tests, on the default ansible-core
-	$(call say,unit and contract tests)
-	$(ENV)/pytest -q -n 2 tests/unit tests/contract tests/drone
+unit: $(TREE) ## Unit and contract tests, on the default ansible-core; or TEST=path[::name]
+	$(call say,$(or $(TEST),unit and contract tests))
+	$(ENV)/pytest -q $(if $(TEST),$(TEST),-n 2 tests/unit tests/contract tests/drone)
+
+.PHONY: coverage
+coverage: $(TREE) ## Which lines of plugins/ the unit and contract tests run, by package; what nothing imports counts too
+	$(call say,coverage of the unit and contract tests)
+	tests/tools/coverage
+
+.PHONY: mutants
+mutants: $(TREE) ## How many small changes of the code the unit tests notice: SAMPLE=mutants a package (20), SEED=number (1)
+	$(call say,mutants)
+	$(ENV)/python tests/tools/mutants.py --sample $(or $(SAMPLE),20) --seed $(or $(SEED),1)
 
 .PHONY: molecule
 molecule: $(TREE) ## Real hosts in containers: every scenario, or SCENARIO=name
