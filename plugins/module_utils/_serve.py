@@ -8,6 +8,7 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING, Any, Callable, Mapping
 
+from ._files import sweep_temporary_directories
 from ._problem import Problem
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 def serve(module: AnsibleModule, work: Callable[[AnsibleModule], Mapping[str, Any]]) -> None:
     """Run a module's work and hand its result, or its Problem, to Ansible."""
     before = install_signal_handlers()
+    if not module.check_mode:
+        sweep_temporary_directories()
     try:
         result, end = dict(work(module)), module.exit_json
     except Problem as problem:

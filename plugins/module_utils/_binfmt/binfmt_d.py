@@ -10,9 +10,9 @@ directory; a link to /dev/null keeps a name empty. So a file in /etc/binfmt.d wi
 from __future__ import annotations
 
 import os
-import tempfile
 from typing import TYPE_CHECKING, Callable, NamedTuple
 
+from .._files import link_atomically, make_directory, write_atomically
 from .kernel import Handler
 
 if TYPE_CHECKING:
@@ -143,16 +143,9 @@ def _put(path: str, text: str | None) -> None:
         if os.path.lexists(path):
             os.unlink(path)
         return
-    directory = os.path.dirname(path)
-    os.makedirs(directory, 0o755, exist_ok=True)
-    # Beside the file and then moved over it: nobody reads half of it, and a link in its place is never followed.
+    make_directory(os.path.dirname(path))
+    # A link in its place is never followed.
     if text == EMPTY:
-        temporary = os.path.join(directory, f".multiarch-{os.getpid()}")
-        os.symlink("/dev/null", temporary)
+        link_atomically(path, "/dev/null")
     else:
-        descriptor, temporary = tempfile.mkstemp(prefix=".multiarch-", dir=directory)
-        with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
-            file.write(text)
-            os.fchmod(file.fileno(), 0o644)
-            os.fsync(file.fileno())
-    os.replace(temporary, path)
+        write_atomically(path, text, mode=0o644)

@@ -11,10 +11,10 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
-import tempfile
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Callable, NamedTuple
 
+from .._files import temporary_directory, write_atomically
 from . import elf
 
 if TYPE_CHECKING:
@@ -89,14 +89,11 @@ def _file(program: bytes) -> Iterator[tuple[str, tuple[int, ...]]]:
         finally:
             os.close(descriptor)
         return
-    descriptor, path = tempfile.mkstemp(prefix="multiarch-probe-")
-    try:
-        os.write(descriptor, program)
-        os.fchmod(descriptor, 0o755)
-        os.close(descriptor)  # the kernel executes nothing that is open for writing
+    # Not below /run, which may be mounted with noexec.
+    with temporary_directory(large=True) as directory:
+        path = os.path.join(directory, "program")
+        write_atomically(path, program, mode=0o755)
         yield path, ()
-    finally:
-        os.unlink(path)
 
 
 def _memory() -> int | None:

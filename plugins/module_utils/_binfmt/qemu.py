@@ -10,9 +10,9 @@ import json
 import os
 import re
 import subprocess
-import tempfile
 from typing import TYPE_CHECKING, Callable
 
+from .._files import make_directory, write_atomically
 from .._platform import by_machine
 from .._problem import Problem
 from . import elf
@@ -133,13 +133,9 @@ class Programs:
         """Keep what was learned; where that is impossible, it is learned again."""
         if not self._changed:
             return
-        directory = os.path.dirname(self._cache)
         try:
-            os.makedirs(directory, 0o755, exist_ok=True)
-            descriptor, temporary = tempfile.mkstemp(dir=directory)
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                json.dump(self._known, file)
-            os.replace(temporary, self._cache)
+            make_directory(os.path.dirname(self._cache))
+            write_atomically(self._cache, json.dumps(self._known), mode=0o600)
         except OSError:
             pass
 

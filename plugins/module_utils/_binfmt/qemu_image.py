@@ -16,11 +16,11 @@ import json
 import os
 import re
 import shutil
-import tempfile
 from typing import TYPE_CHECKING
 
 from .._change import Step
 from .._docker.cli import Docker
+from .._files import make_directory, make_temporary_directory, remove_temporary_directory, write_atomically
 from .._problem import Problem
 from . import qemu
 
@@ -97,7 +97,7 @@ class Image:
                 del self._staged[architecture.oci]
 
     def _take_out(self, architectures: Iterable[Architecture]) -> None:
-        self._stage = tempfile.mkdtemp(prefix="multiarch-qemu-")
+        self._stage = make_temporary_directory(large=True)
         # An image of nothing but programs has no command of its own, and `docker create` wants one.
         container = self._docker.run("create", "--network", "none", self.reference, "/never-started").out.strip()
         try:
@@ -138,18 +138,15 @@ class Image:
         def keep() -> None:
             if staged is None:
                 raise Problem(f"image {self.reference} is not on this host")
-            os.makedirs(self.directory, 0o755, exist_ok=True)
+            make_directory(self.directory)
             if os.path.exists(path):
                 shutil.copy2(path, backup)
             # A new file moved into place: a handler that has the old one pinned keeps running it meanwhile.
-            temporary = f"{path}.new"
-            shutil.copyfile(staged, temporary)
-            os.chmod(temporary, 0o755)
-            os.replace(temporary, path)
+            write_atomically(path, _content(staged), mode=0o755)
 
         def give_back() -> None:
             if os.path.exists(backup):
-                shutil.move(backup, path)
+                write_atomically(path, _content(backup), mode=0o755)
             else:
                 os.unlink(path)
 
@@ -163,15 +160,13 @@ class Image:
         new = {**noted, **dict.fromkeys(self._looked_at, self._id)}
         if new == noted:
             return
-        temporary = f"{self._note}.new"
-        with open(temporary, "w", encoding="utf-8") as file:
-            json.dump(new, file)
-        os.replace(temporary, self._note)
+        write_atomically(self._note, json.dumps(new), mode=0o644)
 
     def close(self) -> None:
         """Remove what was taken out and is not kept."""
         if self._stage is not None:
-            shutil.rmtree(self._stage, ignore_errors=True)
+            remove_temporary_directory(self._stage)
+            self._stage = None
 
     def _noted(self) -> dict[str, str]:
         try:
@@ -180,6 +175,11 @@ class Image:
             return noted if isinstance(noted, dict) else {}
         except (OSError, ValueError):
             return {}
+
+
+def _content(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
 
 
 def kept(architecture: Architecture) -> list[str]:

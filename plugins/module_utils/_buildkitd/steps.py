@@ -15,7 +15,7 @@ from typing import Callable, Iterable, Mapping
 
 from .._change import Step
 from .._docker.engine import call, journal_words, must
-from .._files import names, put_all, uid
+from .._files import make_directory, names, put_all, uid
 from .._problem import Problem
 from .wish import CONFIG, STATE, Daemon, Programs, unit_of
 from .world import Left, World, declared_before, programs_of, refuses_strangers, workers
@@ -83,10 +83,9 @@ class Change:
 
         def apply() -> None:
             for path in daemon.directories:
-                self._make(path, 0o755)
+                self._made += make_directory(path)
             if daemon.user:
-                self._make(os.path.dirname(daemon.root), 0o755)
-                self._make(daemon.root, 0o700, uid(daemon.user))
+                self._made += make_directory(daemon.root, 0o700, owner=uid(daemon.user))
             put_all({path: daemon.files[path] for path in self._wrong})
 
         return Step(f"write {names(self._wrong)}", apply, self._take_back, partial=True)
@@ -104,16 +103,6 @@ class Change:
 
         verb = "restart" if self._world.service.active else "start"
         return Step(f"{verb} {self._daemon.unit}", apply, undo, partial=True)
-
-    def _make(self, path: str, mode: int, owner: int = -1) -> None:
-        """Make a directory and those above it, with their modes whatever the umask."""
-        if os.path.isdir(path):
-            return
-        self._make(os.path.dirname(path), 0o755)
-        os.mkdir(path, 0o700)
-        self._made.append(path)
-        os.chown(path, owner, -1)
-        os.chmod(path, mode)
 
     def _take_back(self) -> None:
         """Put the old files back, and the old daemon to work where it worked before."""
@@ -164,9 +153,7 @@ def remove_files(name: str, left: Left) -> Step:
         call("systemctl", "reset-failed", unit_of(name))
 
     def undo() -> None:
-        if not os.path.isdir(f"{CONFIG}/{name}"):
-            os.mkdir(f"{CONFIG}/{name}", 0o700)
-            os.chmod(f"{CONFIG}/{name}", 0o755)
+        make_directory(f"{CONFIG}/{name}")
         put_all(left.contents)
         must("systemctl", "daemon-reload")
 

@@ -10,12 +10,11 @@ import glob
 import json
 import os
 import re
-import tempfile
 from dataclasses import dataclass, field
 from typing import Any, Iterable, Mapping
 
 from .._docker.engine import call
-from .._files import File, put, read_file, uid
+from .._files import File, put, read_file, temporary_directory, uid
 from .._problem import Problem
 from .wish import CONFIG, HEAD, MARK, STATE, UNITS, Daemon, Programs, unit_of
 
@@ -147,7 +146,7 @@ def workers(daemon: Daemon, tools: Programs) -> Any:
     """Return what a daemon says of its workers; over its port with the probe's certificate where there is one."""
     if not (daemon.port and daemon.probe):
         return _debug_workers(tools, daemon.socket)
-    with tempfile.TemporaryDirectory(prefix="buildkitd-") as directory:
+    with temporary_directory() as directory:
         for part, text in daemon.probe.items():
             put(f"{directory}/{part}.pem", File(text, 0o600))
         tls = [f"--tls{part}={directory}/{part}.pem" for part in daemon.probe]

@@ -12,11 +12,11 @@ import json
 import os
 import re
 import shutil
-import tempfile
 from typing import TYPE_CHECKING, Any, Callable, Mapping, NamedTuple
 
 from .._change import Step
 from .._docker.cli import Docker, last_words
+from .._files import make_directory, temporary_directory, write_atomically
 from .._problem import Problem
 from .kubernetes_names import VOLUME, deployment, kubeconfig
 from .node import MISSING, RUNNING, STOPPED, Running, inspected
@@ -196,18 +196,14 @@ def remove(docker: Docker, name: str, nodes: Iterable[Node], raw: bytes, *, keep
 
     It works on a copy: should it fail, the builder is still known.
     """
-    directory = tempfile.mkdtemp(prefix="multiarch.drone-")
-    try:
-        os.mkdir(os.path.join(directory, "instances"), 0o700)
-        with open(os.path.join(directory, "instances", name), "wb") as file:
-            file.write(only(raw, nodes))
+    with temporary_directory() as directory:
+        make_directory(os.path.join(directory, "instances"), 0o700)
+        write_atomically(os.path.join(directory, "instances", name), only(raw, nodes), mode=0o600)
         keep = ["--keep-state"] if keep_cache else []
         told = docker.run("buildx", "rm", *keep, name, env={"BUILDX_CONFIG": directory}, check=False)
         if told.rc:
             problem = api_problem(told)
             raise Problem(f"the deployments of {name} cannot be removed: {problem.what}", problem.hint, **problem.facts)
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 def removal_step(

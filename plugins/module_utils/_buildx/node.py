@@ -14,10 +14,9 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
-import tempfile
 from typing import TYPE_CHECKING, Any, Callable, Mapping, NamedTuple
 
+from .._files import make_directory, make_temporary_directory, remove_temporary_directory, write_atomically
 from .._platform import Platform
 from .._problem import Problem
 from .store import CONFIG_DIR, CONFIG_FILE, Builder, Node, platform_name, read_config
@@ -123,21 +122,20 @@ def ask_buildx(
     if raw is None:
         call = docker.start_buildx("inspect", *options, name, timeout=timeout)
         return lambda: _nodes(name, call.wait())
-    directory = tempfile.mkdtemp(prefix="multiarch.drone-")
+    directory = make_temporary_directory()
 
     def answer() -> dict[str, Running]:
         try:
             return _nodes(name, call.wait())
         finally:
-            shutil.rmtree(directory, ignore_errors=True)
+            remove_temporary_directory(directory)
 
     try:
-        os.mkdir(os.path.join(directory, "instances"))
-        with open(os.path.join(directory, "instances", name), "wb") as file:
-            file.write(_undeclared(raw))
+        make_directory(os.path.join(directory, "instances"), 0o700)
+        write_atomically(os.path.join(directory, "instances", name), _undeclared(raw), mode=0o600)
         call = docker.start_buildx("inspect", *options, name, env={"BUILDX_CONFIG": directory}, timeout=timeout)
     except BaseException:
-        shutil.rmtree(directory, ignore_errors=True)
+        remove_temporary_directory(directory)
         raise
     return answer
 

@@ -9,12 +9,11 @@ The build has one step for each platform: a program of a hundred bytes that says
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 import uuid
 from typing import TYPE_CHECKING
 
 from .._docker.cli import last_words
+from .._files import make_directory, temporary_directory, write_atomically
 from .._problem import Problem
 
 if TYPE_CHECKING:
@@ -29,27 +28,20 @@ def prove(docker: Docker, name: str, nodes: Sequence[Node], raw: bytes, timeout:
     from .._binfmt.elf import ARGC, program
     from .._platform import Platform
 
-    directory = tempfile.mkdtemp(prefix="multiarch.drone-")
-    try:
+    with temporary_directory() as directory:
         state, context = os.path.join(directory, "state"), os.path.join(directory, "context")
-        os.makedirs(os.path.join(state, "instances"), 0o700)
-        os.mkdir(context, 0o700)
-        with open(os.path.join(state, "instances", name), "wb") as file:
-            file.write(raw)
+        make_directory(os.path.join(state, "instances"), 0o700)
+        make_directory(context, 0o700)
+        write_atomically(os.path.join(state, "instances", name), raw, mode=0o600)
         # No step comes from the cache: the stamp is another one each time. A single argument makes the exit status 1.
-        with open(os.path.join(context, "stamp"), "w", encoding="ascii") as file:
-            file.write(uuid.uuid4().hex)
+        write_atomically(os.path.join(context, "stamp"), uuid.uuid4().hex)
         for node in nodes:
             for text in node.platforms:
                 architecture = Platform.parse(text).arch
                 if architecture.oci not in ARGC:
                     continue
-                with open(os.path.join(context, "probe"), "wb") as file:
-                    file.write(program(architecture))
-                os.chmod(os.path.join(context, "probe"), 0o755)
+                write_atomically(os.path.join(context, "probe"), program(architecture), mode=0o755)
                 _build(docker, name, node, text, state, context, timeout)
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _build(docker: Docker, name: str, node: Node, platform: str, state: str, context: str, timeout: float) -> None:

@@ -8,10 +8,9 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import shutil
-import tempfile
 from typing import TYPE_CHECKING
 
+from .._files import temporary_directory, write_atomically
 from .._problem import Problem
 from .drivers import driver_of
 from .store import Store
@@ -25,11 +24,8 @@ if TYPE_CHECKING:
 
 def stage(docker: Docker, store: Store, wish: Wish, builder: Builder) -> tuple[bytes, Builder]:
     """Let buildx make the declared builder, with the names of `builder`, and return its file."""
-    directory = tempfile.mkdtemp(prefix="multiarch.drone-")
-    try:
+    with temporary_directory() as directory:
         return _stage(docker, Store({**store.env, "BUILDX_CONFIG": directory}), wish, builder)
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _stage(docker: Docker, store: Store, wish: Wish, builder: Builder) -> tuple[bytes, Builder]:
@@ -37,8 +33,7 @@ def _stage(docker: Docker, store: Store, wish: Wish, builder: Builder) -> tuple[
     if wish.source:
         from .. import _toml
 
-        with open(config, "w", encoding="utf-8") as file:
-            file.write(_toml.dump(wish.source))
+        write_atomically(config, _toml.dump(wish.source), mode=0o600)
     for index, node in enumerate(builder.nodes):
         words = ["--name", builder.name, "--driver", builder.driver, "--node", node.name]
         words += ["--append"] if index else []

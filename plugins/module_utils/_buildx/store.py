@@ -15,11 +15,11 @@ import fcntl
 import json
 import os
 import re
-import tempfile
 import time
 from typing import TYPE_CHECKING, Any, Mapping, NamedTuple
 
 from .._docker.cli import context_host, current_context, docker_config_dir
+from .._files import make_directory, write_atomically
 from .._platform import Platform
 from .._problem import Problem
 
@@ -119,7 +119,7 @@ class Store:
     def exclusive_lock(self, name: str) -> Iterator[None]:
         """Hold a lock in the user's directory."""
         try:
-            os.makedirs(self.dir, 0o700, exist_ok=True)
+            make_directory(self.dir, 0o700, parents=0o700)
             fd = os.open(os.path.join(self.dir, name), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         except OSError as error:
             own = "the builder belongs to the user who runs the task: see become_user"
@@ -232,24 +232,12 @@ class Transaction:
             with contextlib.suppress(FileNotFoundError):
                 os.remove(path)
             return
-        temporary = ""
         try:
-            for directory in (self._store.dir, os.path.dirname(path)):  # makedirs gives the mode to the last one alone
-                os.makedirs(directory, 0o700, exist_ok=True)
-            # Not in instances/: buildx takes each file there for a builder.
-            fd, temporary = tempfile.mkstemp(prefix=".tmp-", dir=self._store.dir)
-            with os.fdopen(fd, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(fd)
-            os.replace(temporary, path)
-        except BaseException as error:
-            if temporary:
-                with contextlib.suppress(OSError):
-                    os.remove(temporary)
-            if isinstance(error, OSError):
-                raise Problem(f"{path}: {error.strerror}", HINTS.get(error.errno or 0, "")) from error
-            raise
+            make_directory(os.path.dirname(path), 0o700, parents=0o700)
+            # No temporary name in instances/: buildx takes each file there for a builder.
+            write_atomically(path, data, new_mode=0o600, staged_in=self._store.dir)
+        except OSError as error:
+            raise Problem(f"{path}: {error.strerror}", HINTS.get(error.errno or 0, "")) from error
 
     def keep(self, *relatives: str) -> None:
         """Keep files as they are now, before they are written."""

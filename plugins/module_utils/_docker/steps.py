@@ -8,11 +8,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import tempfile
 import time
 from typing import TYPE_CHECKING, Any, Mapping
 
 from .._change import Step
+from .._files import make_directory, temporary_directory, write_atomically
 from .._problem import Problem
 from . import daemon_json
 from . import engine as _engine
@@ -69,14 +69,14 @@ def validate(world: World, wish: Wish) -> None:
                 raise Problem(f"the engine reads {other}, not {world.path}", f"declare that path: {other}")
             del given[position : position + (1 if "=" in flag else 2)]
             break
-    with tempfile.NamedTemporaryFile(prefix="daemon-", suffix=".json") as file:
-        file.write(_text(wish.config))
-        file.flush()
-        done = _engine.call("dockerd", *given, "--validate", "--config-file", file.name, timeout=60)
+    with temporary_directory() as directory:
+        file = os.path.join(directory, "daemon.json")
+        write_atomically(file, _text(wish.config), mode=0o600)
+        done = _engine.call("dockerd", *given, "--validate", "--config-file", file, timeout=60)
     # No engine yet: its first start will tell. Docker before 23.0 has no such flag.
     if done.rc in (0, 127) or "unknown flag: --validate" in done.text:
         return
-    reason = (done.text.splitlines() or [f"exit code {done.rc}"])[-1].replace(file.name, world.path)
+    reason = (done.text.splitlines() or [f"exit code {done.rc}"])[-1].replace(file, world.path)
     raise Problem(f"the engine refuses the new {world.path}: {reason}", "correct the declared options")
 
 
@@ -101,7 +101,7 @@ def _text(config: Mapping[str, Any]) -> bytes:
 
 def _write(world: World, wish: Wish) -> None:
     """Write the record first: what is ours must be known even where the run ends between the two."""
-    os.makedirs(os.path.dirname(world.path), mode=0o755, exist_ok=True)
+    make_directory(os.path.dirname(world.path))
     _write_record(world.path, wish.ours, wish.follow)
     if wish.config != world.config:
         _replace(world.path, _text(wish.config) if wish.config else None)
@@ -127,21 +127,4 @@ def _replace(path: str, text: bytes | None, *, mode: int = 0o644) -> None:
     with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
         if file.read() == text:
             return
-    handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".daemon-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            old = os.stat(path)
-            os.chown(temporary, old.st_uid, old.st_gid)
-            mode = old.st_mode & 0o7777
-        except FileNotFoundError:
-            pass
-        os.chmod(temporary, mode)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
+    write_atomically(path, text, new_mode=mode)

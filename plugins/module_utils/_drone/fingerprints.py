@@ -14,9 +14,9 @@ import hashlib
 import json
 import os
 import stat
-import tempfile
 from typing import Any
 
+from .._files import write_atomically
 from .._problem import Problem
 
 SCRYPT = {"n": 2**13, "r": 8, "p": 1, "maxmem": 2**25}  # 8 MiB and about 20 ms for each value
@@ -53,18 +53,7 @@ class Fingerprints:
             return
         content = {"format": FORMAT, "salt": self._salt.hex(), "fingerprints": self._known}
         try:
-            # mkstemp makes it 0600 from the start, under a name that nobody can guess.
-            handle, name = tempfile.mkstemp(prefix=".fingerprints-", dir=os.path.dirname(self._path))
-            try:
-                with os.fdopen(handle, "w") as file:
-                    json.dump(content, file, indent=1, sort_keys=True)
-                    file.write("\n")
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(name, self._path)
-            except BaseException:
-                os.unlink(name)
-                raise
+            write_atomically(self._path, json.dumps(content, indent=1, sort_keys=True) + "\n", mode=0o600)
         except OSError as error:
             raise Problem(
                 f"{self._path} cannot be written: {error.strerror}",

@@ -8,12 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Mapping
 
 from .._change import Plan, Step, carry_out
 from .._docker.cli import Docker, Output, last_words
+from .._files import temporary_directory
 from .._passwords import without_passwords
 from .._problem import Problem
 from . import inputs as _inputs
@@ -111,7 +111,7 @@ def unpushed(build: Build, docker: Docker, *, check_mode: bool) -> dict[str, Any
 
 def run(build: Build, docker: Docker, input_digest: str) -> Built:
     """Build, and return its log and metadata; raise a Problem with the log where the build fails."""
-    with tempfile.TemporaryDirectory(prefix="multiarch-") as directory:
+    with temporary_directory() as directory:
         metadata_file = os.path.join(directory, "metadata.json")
         environment = {
             # Whether there are attestations is said by the options, or the input digest would not know of them.

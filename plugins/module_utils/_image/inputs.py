@@ -127,7 +127,8 @@ def _read_text(path: str) -> str:
 def _git(url: str, file: str | None, deadline: float) -> tuple[str, str]:
     """Return the commit that a Git context means now, with its subdirectory, and (unless `file` is None) its Dockerfile."""
     import re
-    import tempfile
+
+    from .._files import temporary_directory
 
     unknown = f"what {without_passwords(url)} gives is not known beforehand"
     if not is_git(url):
@@ -139,7 +140,7 @@ def _git(url: str, file: str | None, deadline: float) -> tuple[str, str]:
     remote = f"https://{remote}" if remote.startswith("github.com/") else remote
     if not re.fullmatch(r"[\w./-]*", ref) or ref.startswith("-"):
         raise Problem(f"{ref!r} in the context's URL is no Git ref", "give a branch, a tag or a commit")
-    with tempfile.TemporaryDirectory(prefix="multiarch-") as repository:
+    with temporary_directory(large=True) as repository:
         _run_git(repository, deadline, "init", "--quiet")
         _run_git(repository, deadline, "remote", "add", "origin", remote)
         # Only what the Dockerfile needs: a server that filters sends no other file.

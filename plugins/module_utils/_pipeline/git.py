@@ -13,14 +13,13 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import shutil
 import signal
 import subprocess
-import tempfile
 from dataclasses import dataclass, field
 from typing import Iterable, Sequence
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
+from .._files import make_directory, make_temporary_directory, remove_temporary_directory
 from .._problem import Problem, suggest
 
 REGULAR = ("100644", "100755")
@@ -259,7 +258,7 @@ class Branch:
     def drop(self) -> None:
         """Remove our clone."""
         if self.directory:
-            shutil.rmtree(self.directory, ignore_errors=True)
+            remove_temporary_directory(self.directory)
             self.directory = ""
 
     def _git(self, *arguments: str, stdin: bytes | None = None) -> bytes:
@@ -315,22 +314,22 @@ class Branch:
         """Make our bare repository: one that borrows a local one's objects, else a clone of one commit without its blobs."""
         lender = _lender(self.remote.path)
         self.name = self.name or (_head_of(lender) if lender else "")
-        directory = tempfile.mkdtemp(prefix="multiarch-drone-")
+        directory = make_temporary_directory(large=True)
         try:
             if lender and self.name:
                 self._borrow(lender, directory)
             else:
                 self._fetch(directory)
         except BaseException:
-            shutil.rmtree(directory, ignore_errors=True)
+            remove_temporary_directory(directory)
             raise
         self.directory = directory
         self.name = self.name or _head_of(directory) or self._git("symbolic-ref", "--short", "HEAD").decode().strip()
 
     def _borrow(self, lender: str, directory: str) -> None:
         """Make an empty repository on another one's objects, file by file (gitrepository-layout(5)): `git init` takes thrice as long."""
-        os.makedirs(os.path.join(directory, "objects/info"))
-        os.mkdir(os.path.join(directory, "refs"))
+        make_directory(os.path.join(directory, "objects/info"))
+        make_directory(os.path.join(directory, "refs"))
         form = (1, "[extensions]\n\tobjectFormat = sha256\n") if len(self.head) == 64 else (0, "")
         texts = {
             "HEAD": f"ref: refs/heads/{self.name}\n",

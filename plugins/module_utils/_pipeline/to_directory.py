@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from typing import TYPE_CHECKING, Any
 
 from .._change import Plan, Step, carry_out
+from .._files import make_directory, write_atomically
 from .._problem import Problem
 from .wish import as_result, decoded, wish_of
 
@@ -34,15 +34,8 @@ def to_directory(module: AnsibleModule, server: Server | None) -> dict[str, Any]
         if not after:
             os.remove(target)
             return
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=os.path.dirname(target), prefix=".drone-")
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(after.encode())
-        if not os.path.exists(target):
-            umask = os.umask(0)
-            os.umask(umask)
-            os.chmod(temporary, 0o666 & ~umask)
-        module.atomic_move(temporary, target)
+        make_directory(os.path.dirname(target))
+        write_atomically(target, after)
 
     steps = [Step(f"{'write' if after else 'remove'} {wish.path}", write)] if before != after else []
     plan = Plan({"text": before}, {"text": after}, steps)

@@ -14,14 +14,13 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-import tempfile
 import time
 from typing import TYPE_CHECKING, Iterable, Mapping
 
 from .._change import Step
 from .._docker.cli import last_words
 from .._docker.engine import call, must
-from .._files import File, names, put, put_all
+from .._files import File, make_directory, names, put, put_all, temporary_directory
 from .._problem import Problem
 from . import prune
 from .wish import BUILDS, CONFIG, CONTAINER, ENVIRONMENT, PROGRAMS, UNIT, Runner
@@ -145,7 +144,7 @@ def cancel_lost(policy: Policy, lost: Iterable[Build]) -> Step:
 
 def _rehearse(runner: Runner) -> None:
     """Start the new runner without network and Docker; raise a Problem where it does not take its settings."""
-    with tempfile.TemporaryDirectory(prefix="drone-runner-") as directory:
+    with temporary_directory() as directory:
         argv = list(runner.rehearse)
         for path in (ENVIRONMENT, BUILDS):
             if path in runner.files:
@@ -230,8 +229,8 @@ def _begin(ready: float) -> None:
 def _write(files: Mapping[str, File], which: Iterable[str]) -> None:
     """Write these of the files, all or none; what is not among them is removed."""
     # The secrets' directory is nobody else's business either.
-    os.makedirs(CONFIG, 0o700, exist_ok=True)
-    os.makedirs(PROGRAMS, 0o755, exist_ok=True)
+    make_directory(CONFIG, 0o700)
+    make_directory(PROGRAMS)
     put_all({path: files.get(path) for path in which})
 
 

@@ -224,6 +224,7 @@ def test_after_a_few_failures_in_a_row_that_concern_all_the_rest_is_not_tried():
 def test_an_error_of_the_system_that_nobody_expected_is_told_without_a_traceback():
     class Module:
         _diff = False
+        check_mode = False
 
         def fail_json(self, **result):
             self.failed = result

@@ -21,6 +21,7 @@ class Module:
     """What serve asks of an AnsibleModule."""
 
     _diff = False
+    check_mode = False
 
     def exit_json(self, **result):
         self.result = result

@@ -42,7 +42,7 @@ def test_the_cpus_own_program_counts_its_arguments(monkeypatch, unseen, memory):
         monkeypatch.setattr(probe, "_memory", lambda: None)
     seen = []
     assert probe.run(OWN, lambda exe: seen.append(os.readlink(exe)), unseen=unseen).trouble == ""
-    assert "multiarch-probe" in seen[0]
+    assert "multiarch" in seen[0]
 
 
 def test_the_environment_of_the_task_does_not_reach_the_program(monkeypatch):
