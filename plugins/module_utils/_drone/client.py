@@ -12,15 +12,19 @@ import json
 import random
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Callable, Iterable, Mapping, cast
+from typing import TYPE_CHECKING, Any, Callable, Iterable, Mapping
 
 from ansible.module_utils.basic import env_fallback
 
-from .._problem import Problem
-from .http import Answer, Lost, Server, Tls, Wire
+from .._problem import Problem, printable
+from .._schema import Damaged, parse_json
+from . import rows as _rows
+from .http import Lost, Server, Tls, Wire
 
 if TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
+
+    from .._http import Answer
 
 # What every module that speaks to Drone takes; documented in doc_fragments/drone.py.
 OPTIONS: Mapping[str, Mapping[str, Any]] = {
@@ -42,6 +46,10 @@ LOCKED = "Optimistic Lock Error"  # two changes of one row at a time; the later 
 # Real servers take any number (drone-2.28.json). Few, large pages: each is one statement and thus one moment in time.
 PAGE = 10000
 PASSES = 5  # how often a listing is read whose rows keep moving
+# No server has more; a listing without end shows itself by one of them. Real ones give at least 25 rows a page.
+MOST_ROWS = 200_000
+MOST_PAGES = 2000
+LISTING_TIMEOUTS = 10  # how many times `timeout` all the pages of a listing may take
 
 
 class Unreachable(Problem):
@@ -89,8 +97,6 @@ class Drone:
             raise Problem("drone_token is empty", "set it, or DRONE_TOKEN, to the token of the server's page /account")
         if not all("!" <= character <= "~" for character in token):
             raise Problem("drone_token has a character that no token has", "is it still encrypted, or a file's name?")
-        if timeout < 1:
-            raise Problem(f"timeout is {timeout}", "give at least one second")
         if connections < 1:
             raise Problem(f"connections is {connections}", "give at least one")
         self.connections = connections
@@ -105,6 +111,8 @@ class Drone:
     def of(cls, module: AnsibleModule) -> Drone:
         """Return the client that a module's options describe."""
         options = module.params
+        if not options["validate_certs"]:
+            module.warn("validate_certs is false: whoever answers in the server's place gets the token")
         # The token is sent without what surrounds it; hide that form too.
         module.no_log_values.update({options["drone_token"].strip()} - {""})
         return cls(
@@ -129,8 +137,6 @@ class Drone:
         """Return whom the token belongs to: asked once, and the first thing that any module asks."""
         if self._me is None:
             user = self.get("user")
-            if not isinstance(user, dict) or "login" not in user:
-                raise Unreachable(f"{self.url}/api/user did not answer as Drone does", "check drone_url")
             self._me = User(user["login"], bool(user.get("admin")), bool(user.get("machine")))
         return self._me
 
@@ -148,7 +154,7 @@ class Drone:
 
         An administrator's /api/user/repos lacks what others own, and a machine account's is empty.
         """
-        return self.rows("repos") if self.me().admin else _rows(self.get("user/repos"))
+        return self.rows("repos") if self.me().admin else list(self.get("user/repos"))
 
     def rows(self, path: str) -> list[dict[str, Any]]:
         """Return all rows of a list that has pages, no order and no total.
@@ -157,19 +163,28 @@ class Drone:
         one into sight twice. So a listing with a row that was seen before is read again, and everything seen counts.
         """
         found: dict[Any, dict[str, Any]] = {}
+        deadline = time.monotonic() + LISTING_TIMEOUTS * self._wire.timeout
         for _unused in range(PASSES):
             seen: set[Any] = set()
             moved = False
             number, size = 1, PAGE
             while True:
-                page = {row["id"]: row for row in _rows(self.get(path, page=number, per_page=size))}
+                page = {row["id"]: row for row in self.get(path, page=number, per_page=size)}
                 moved = moved or not seen.isdisjoint(page)
+                repeated = seen.issuperset(page)
                 seen.update(page)
                 found.update(page)
                 # A short page is the last. Unless the server gives fewer than we ask for: then by a round number.
                 capped = number == 1 and (len(page) % 5 == 0 or len(page) % 8 == 0)
                 if not page or (len(page) < size and not capped):
                     break
+                if repeated and len(page) < PAGE:  # it does not know of pages, and has given all
+                    break
+                if repeated or len(found) > MOST_ROWS or number > MOST_PAGES or time.monotonic() > deadline:
+                    raise Unreachable(
+                        f"GET {self._wire.way}/api/{path}: the list has no end: {len(found)} rows in {number} pages",
+                        "is drone_url a Drone server?",
+                    )
                 number, size = number + 1, len(page)
             if not moved:
                 break
@@ -224,7 +239,7 @@ class Drone:
             try:
                 answer = self._wire.exchange(method, target, data)
                 if answer.status < 300:
-                    return self._content(method, target, answer)
+                    return self._content(method, path, answer)
                 problem = self._refused(method, target, answer)
                 locked = isinstance(problem, Refused) and LOCKED in problem.message
                 again = locked or answer.status in TRANSIENT
@@ -249,29 +264,33 @@ class Drone:
                 raise problem
         raise AssertionError("the last attempt returns or raises")
 
-    def _content(self, method: str, target: str, answer: Answer) -> Any:
-        """Return the JSON of an answer, None of an empty one; raise a Problem for a page that is no answer of Drone's."""
-        if not answer.body:
-            return None
+    def _content(self, method: str, path: str, answer: Answer) -> Any:
+        """Return the records of an answer; raise a Problem for a page that is no answer of Drone's."""
+        where = f"{method} {self._wire.way}/api/{path}"
         try:
-            return json.loads(answer.body)
-        except ValueError:
-            pass
-        raise Unreachable(
-            f"{method} {self._wire.way}{target.partition('?')[0]} answered {answer.status} with {self._page(answer)} instead of JSON",
-            "is drone_url the Drone server's own address, and no proxy's or login's page before it?",
-        )
+            content = parse_json(answer.body) if answer.body else None
+        except Damaged as damaged:
+            page = self._page(answer)
+            told = f"{page} instead of JSON" if "complete JSON" in str(damaged) else f"JSON that is damaged: {damaged}"
+            raise Unreachable(
+                f"{where} answered {answer.status} with {told}",
+                "is drone_url the Drone server's own address, and no proxy's or login's page before it?",
+            ) from None
+        try:
+            return _rows.parse(method, path, content)
+        except Damaged as damaged:
+            raise Unreachable(f"{where} did not answer as Drone does: {damaged}", "check drone_url") from None
 
     def _refused(self, method: str, target: str, answer: Answer) -> Problem:
         """Return the Problem of an answer that is an error: server, route, the server's words, and what to do."""
         message = ""
         try:
-            content = json.loads(answer.body)
-            message = str(content["message"] if isinstance(content, dict) else content)
-            told = f'"{self._scrub(message)}"'
+            content = parse_json(answer.body)
+            message = printable(str(content["message"] if isinstance(content, dict) else content))[:500]
+            quoted = f'"{self._scrub(message)}"'
         except (ValueError, KeyError):
-            told = self._page(answer)
-        what = f"{method} {self._wire.way}{target.partition('?')[0]} answered {answer.status}: {told}"
+            quoted = self._page(answer)
+        what = f"{method} {self._wire.way}{target.partition('?')[0]} answered {answer.status}: {quoted}"
         hint = self._hint(answer, method, target, message)
         if answer.status == 401 and message not in NO_MEMBER:
             return Unreachable(what, hint)
@@ -324,7 +343,7 @@ class Drone:
 
             try:
                 seconds = parsedate_to_datetime(said).timestamp() - time.time()
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError, IndexError):
                 return wait
         return max(seconds, wait) if seconds <= LONGEST_RETRY_AFTER else -1.0
 
@@ -332,7 +351,7 @@ class Drone:
         """Describe a body that is no JSON: a page by its title, a text by its first line."""
         import re
 
-        text = answer.body[:20000].decode("utf-8", "replace")
+        text = answer.body[:8000].decode("utf-8", "replace")
         title = re.search(r"<title[^>]*>(.*?)</title>", text, re.IGNORECASE | re.DOTALL)
         if title or text.lstrip()[:1] == "<":
             name = " ".join(title.group(1).split())[:100] if title else ""
@@ -356,12 +375,3 @@ def route(*parts: str) -> str:
 def repo_route(slug: str, *parts: str) -> str:
     """Return the route of a repository, or of what belongs to it: repo_route("octocat/app1", "secrets")."""
     return route("repos", *slug.split("/", 1), *parts)
-
-
-def _rows(answer: object) -> list[dict[str, Any]]:
-    """Return a list's rows; Go writes an empty list as null."""
-    if answer is None:
-        return []
-    if not isinstance(answer, list):
-        raise Unreachable("the server answered a list's route with no list", "is drone_url a Drone server?")
-    return cast("list[dict[str, Any]]", answer)

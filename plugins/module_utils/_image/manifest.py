@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
-import json
+import re
 from dataclasses import dataclass, field
 from typing import Any, Mapping
 
 from .._platform import Platform
 from .._problem import Problem
+from .._schema import Damaged, Field, Fields, parse_json, record
 
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -18,6 +19,26 @@ DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 ACCEPTED = (OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST)
 INDEXES = (OCI_INDEX, DOCKER_LIST)
+# What moby takes for an image's configuration (moby: distribution/registry.go, ImageTypes): old clients and registries
+# wrote the guessed ones (https://github.com/docker/distribution/issues/1621).
+GUESSED_CONFIGS = ("application/octet-stream", "application/json", "text/html", "")
+CONFIGS = (
+    "application/vnd.docker.container.image.v1+json",
+    "application/vnd.oci.image.config.v1+json",
+    *GUESSED_CONFIGS,
+)
+
+DESCRIPTOR: Fields = {
+    "digest": Field(str, required=True),
+    "size": Field(int, required=True),
+    "mediaType": Field(str, default=""),
+    "artifactType": Field(str, default=""),
+    "platform": Field(dict, default={}),
+    "annotations": Field(dict, default={}),
+}
+PLATFORM: Fields = {name: Field(str, default="") for name in ("os", "architecture", "variant", "os.version")}
+ANNOTATION = Field(str, most=1 << 16, lines=True)
+_DIGEST = re.compile(r"[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[0-9a-zA-Z=_-]+")
 
 
 @dataclass(frozen=True)
@@ -54,14 +75,14 @@ class Document:
 def parse(body: bytes, digest: str, content_type: str, where: str) -> Document:
     """Return what `body` says; raise a Problem that names `where` for anything that is no index or manifest of today."""
     try:
-        content = json.loads(body)
-    except (ValueError, RecursionError):
-        page = "a web page" if body.lstrip()[:1] == b"<" or "html" in content_type else "no complete JSON"
+        content = parse_json(body)
+    except Damaged as damaged:
+        page = "a web page" if body.lstrip()[:1] == b"<" or "html" in content_type else f"not valid JSON: {damaged}"
         raise Problem(
-            f"{where}: the answer is {page}, and no manifest", "is it a registry, or a proxy's page?"
+            f"{where}: the answer is {page}, and not a manifest", "is it a registry, or a proxy's page?"
         ) from None
     if not isinstance(content, dict):
-        raise Problem(f"{where}: the answer is no manifest, but JSON of another kind", "is it a registry?")
+        raise Problem(f"{where}: the answer is not a manifest, but JSON of another kind", "is it a registry?")
     media_type = str(content.get("mediaType") or content_type.split(";")[0].strip())
     if content.get("schemaVersion") == 1:
         hint = "push it again with a Docker of this decade"
@@ -78,13 +99,15 @@ def parse(body: bytes, digest: str, content_type: str, where: str) -> Document:
             digest,
             len(body),
             media_type,
-            _strings(content.get("annotations")),
-            tuple(_entry(descriptor) for descriptor in content["manifests"]) if has_list else (),
-            _entry(content["config"]) if has_config else None,
+            _strings(content.get("annotations"), "annotations"),
+            tuple(_entry(entry, f"manifests[{number}]") for number, entry in enumerate(content["manifests"]))
+            if has_list
+            else (),
+            _entry(content["config"], "config") if has_config else None,
             content,
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise Problem(f"{where}: its manifest is damaged: {error!r}", "push it again") from error
+    except Damaged as damaged:
+        raise Problem(f"{where}: its manifest is damaged: {damaged}", "push it again") from None
 
 
 def platform_name(content: Mapping[str, Any]) -> str:
@@ -101,21 +124,31 @@ def platform_name(content: Mapping[str, Any]) -> str:
         return "/".join(part for part in parts if part)
 
 
-def _entry(descriptor: Mapping[str, Any]) -> Entry:
-    annotations = _strings(descriptor.get("annotations"))
-    platform = descriptor.get("platform") or {}
+def platform_of(config: object) -> tuple[str, str]:
+    """Return the platform, "" for none, and the system's version that an image's configuration says, or raise Damaged."""
+    platform = record(config, PLATFORM, "it")
+    return platform_name(platform), platform["os.version"]
+
+
+def _entry(content: object, where: str) -> Entry:
+    found = record(content, DESCRIPTOR, where)
+    if not _DIGEST.fullmatch(found["digest"]):
+        raise Damaged(f"{where}.digest is not a digest")
+    annotations = _strings(found["annotations"], f"{where}.annotations")
+    platform = record(found["platform"], PLATFORM, f"{where}.platform")
     attestation = annotations.get("vnd.docker.reference.type") == "attestation-manifest"
     return Entry(
-        str(descriptor["digest"]),
-        int(descriptor["size"]),
-        str(descriptor.get("mediaType") or ""),
+        found["digest"],
+        found["size"],
+        found["mediaType"],
         platform_name(platform),
-        str(platform.get("os.version") or ""),
-        str(descriptor.get("artifactType") or ""),
+        platform["os.version"],
+        found["artifactType"],
         annotations.get("vnd.docker.reference.digest", "unknown") if attestation else "",
         annotations,
     )
 
 
-def _strings(table: Any) -> dict[str, str]:
-    return {str(key): str(value) for key, value in (table or {}).items()}
+def _strings(content: object, where: str) -> dict[str, str]:
+    fields = dict.fromkeys(content, ANNOTATION) if isinstance(content, dict) else {}
+    return record(content or {}, fields, where)

@@ -9,18 +9,19 @@ The protocol is that of the OCI distribution specification, with the token servi
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import threading
 import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Callable, TypeVar
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
-from .._problem import Problem
+from .._http import Answer, Url, check_timeout
+from .._problem import Problem, printable
+from .._schema import Damaged, parse_json
 from . import manifest
-from .http import Answer, PlainHttp, Transport, each
+from .http import PlainHttp, Transport, each
 from .reference import HUB, Reference, check_registry
 
 if TYPE_CHECKING:
@@ -100,8 +101,7 @@ class Access:
     @classmethod
     def of(cls, *, timeout: float, insecure_registries: Iterable[str] = (), ca_path: str | None = None) -> Access:
         """Return the access that a module's options describe; raise a Problem where they make no sense."""
-        if not timeout > 0:
-            raise Problem(f"timeout is {timeout}", "give the seconds that the registries may take, such as 30")
+        check_timeout(timeout)
         if ca_path and not os.access(ca_path, os.R_OK):
             raise Problem(f"{ca_path}, which ca_path names, cannot be read on this host", "copy the certificate there")
         insecure = frozenset(check_registry(registry) for registry in insecure_registries)
@@ -185,9 +185,9 @@ class Client:
         answer = self._get(reference, f"blobs/{entry.digest}", "*/*")
         _proven(answer, entry.digest, f"{reference}: {entry.digest}")
         try:
-            return json.loads(answer.body)
-        except ValueError:
-            raise Problem(f"{reference}: {entry.digest} is no JSON", "push the image again") from None
+            return parse_json(answer.body)
+        except Damaged as damaged:
+            raise Problem(f"{reference}: {entry.digest} is not valid JSON: {damaged}", "push the image again") from None
 
     def _sort(
         self, reference: Reference, document: Document, depth: int
@@ -219,12 +219,20 @@ class Client:
             raise ValueError("only a single manifest has a configuration")
         entry = manifest.Entry(document.digest, document.size, document.media_type, annotations=document.annotations)
         artifact_type = str(document.content.get("artifactType") or "")
-        if artifact_type or "image" not in document.config.media_type:
-            return replace(entry, artifact_type=artifact_type or document.config.media_type)
-        config = self.blob(reference, document.config)
-        if not isinstance(config, dict):
-            raise Problem(f"{reference}: its configuration is damaged", "push the image again")
-        return replace(entry, platform=manifest.platform_name(config), os_version=str(config.get("os.version") or ""))
+        kind = document.config.media_type
+        if artifact_type or (kind not in manifest.CONFIGS and "image" not in kind):
+            return replace(entry, artifact_type=artifact_type or kind)
+        try:
+            config = self.blob(reference, document.config)
+            platform, os_version = manifest.platform_of(config)
+        except (Problem, Damaged) as error:
+            if kind in manifest.GUESSED_CONFIGS and not isinstance(error, (Absent, Denied)):
+                return replace(entry, artifact_type=kind)  # of anything: it may well be no image
+            if isinstance(error, Problem):
+                raise
+            raise Problem(f"{reference}: its configuration is damaged: {error}", "push the image again") from None
+        guessed = kind in manifest.GUESSED_CONFIGS and not platform
+        return replace(entry, platform=platform, os_version=os_version, artifact_type=kind if guessed else "")
 
     def _get(self, reference: Reference, path: str, accept: str, method: str = "GET") -> Answer:
         """Return the registry's good answer, logged in where it wants that."""
@@ -234,14 +242,32 @@ class Client:
         known = self._authorize(registry, scope) if registry in self.access.challenges else ""
         answer = self._send(reference, path, {**headers, **({"Authorization": known} if known else {})}, method)
         if answer.status == 401:
-            self.access.authorization.pop((registry, scope), None)
-            self.access.challenges[registry] = _challenge(answer, registry)
-            login = self._authorize(registry, scope)
-            if login and login != known:
-                answer = self._send(reference, path, {**headers, "Authorization": login}, method)
+            answer = self._logged_in(reference, path, headers, method, answer, known)
         if answer.status == 200:
             return answer
         raise self._refusal(reference, answer)
+
+    def _logged_in(
+        self, reference: Reference, path: str, headers: dict[str, str], method: str, answer: Answer, known: str
+    ) -> Answer:
+        """Return the answer to the first login, of those that the registry takes, that opens it."""
+        registry, scope = reference.registry, f"repository:{reference.repository}:pull"
+        problem = None
+        for challenge in _challenges(answer, registry):
+            self.access.authorization.pop((registry, scope), None)
+            self.access.challenges[registry] = challenge
+            try:
+                login = self._authorize(registry, scope)
+            except Problem as error:
+                problem = problem or error
+                continue
+            if login and login != known:
+                answer = self._send(reference, path, {**headers, "Authorization": login}, method)
+                if answer.status != 401:
+                    return answer
+        if problem:
+            raise problem
+        return answer
 
     def _send(self, reference: Reference, path: str, headers: dict[str, str], method: str) -> Answer:
         """Send a request by TLS, or as an insecure registry wants it."""
@@ -282,14 +308,20 @@ class Client:
 
     def _token(self, registry: str, parameters: dict[str, str], scope: str, credentials: Credentials | None) -> str:
         """Return a token from the service that the registry names."""
-        realm = urlsplit(parameters.get("realm", ""))
-        plain = realm.scheme == "http" and self.access.schemes.get(registry) != "http"
-        if realm.scheme not in ("http", "https") or not realm.hostname or plain:
-            what = f"{registry} names a token service that cannot be trusted with a login: {parameters.get('realm')!r}"
+        text = parameters.get("realm", "")
+        try:
+            realm = Url.parse(text)
+        except ValueError as error:
+            what = f"{registry} names a token service that cannot be trusted with a login: {text[:200]!r}: {error}"
+            raise Problem(what, "is it the registry, or something in between?") from None
+        if realm.scheme == "http" and self.access.schemes.get(registry) != "http":
+            what = (
+                f"{registry} names a token service that cannot be trusted with a login: {realm} is not protected by TLS"
+            )
             raise Problem(what, "is it the registry, or something in between?")
         query = {"service": parameters["service"]} if parameters.get("service") else {}
-        verify = not (realm.netloc == registry and self.access.is_insecure(registry))
-        url = realm.geturl()
+        verify = not (realm.authority == registry and self.access.is_insecure(registry))
+        url = f"{realm.scheme}://{realm.authority}{realm.target}"
         if credentials and credentials.identity_token:
             form = {**query, "scope": scope, "grant_type": "refresh_token", "client_id": "multiarch.drone"}
             body = urlencode({**form, "refresh_token": credentials.identity_token}).encode()
@@ -297,14 +329,14 @@ class Client:
             answer = self.transport.request(url, kind, method="POST", body=body, verify=verify)
         else:
             login = {"Authorization": credentials.basic} if credentials and credentials.username else {}
-            url += ("&" if realm.query else "?") + urlencode({**query, "scope": scope})
+            url += ("&" if "?" in realm.target else "?") + urlencode({**query, "scope": scope})
             answer = self.transport.request(url, login, verify=verify)
         if answer.status in (401, 403):
             raise _no_access(registry, f"its token service {answer.url} says {answer.status}", credentials)
         try:
-            content = json.loads(answer.body) if answer.status == 200 else {}
+            content = parse_json(answer.body) if answer.status == 200 else {}
             token = content.get("token") or content.get("access_token")
-        except (ValueError, AttributeError):
+        except (Damaged, AttributeError):
             token = None
         if not isinstance(token, str) or not re.fullmatch(r"[\x21-\x7e]+", token):
             raise Problem(
@@ -354,24 +386,46 @@ def _proven(answer: Answer, digest: str, where: str) -> str:
     return actual
 
 
-def _challenge(answer: Answer, registry: str) -> tuple[str, dict[str, str]]:
-    """Return how the registry wants to be shown credentials: ("bearer", {"realm": …}) or ("basic", {})."""
+_WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_PARAMETER = re.compile(rf"""({_WORD})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))""")
+_SCHEME = re.compile(
+    rf"({_WORD})(?:\s+[A-Za-z0-9._~+/-]+=*(?=\s*(?:,|\Z)))?"
+)  # with a token68, which neither of ours has
+
+
+def _challenges(answer: Answer, registry: str) -> list[tuple[str, dict[str, str]]]:
+    """Return how the registry wants to be shown credentials, in its order: ("bearer", {"realm": …}), ("basic", {…}).
+
+    One field may hold several challenges, and commas between these as well as between the parameters of each (RFC 7235).
+    """
     header = answer.headers.get("www-authenticate", "")
-    bearer = re.search(r"\bbearer\s+(.*)", header, re.IGNORECASE)
-    if bearer:
-        return "bearer", {name.lower(): value for name, value in re.findall(r'(\w+)="([^"]*)"', bearer[1])}
-    if re.search(r"\bbasic\b", header, re.IGNORECASE):
-        return "basic", {}
-    what = f"{registry} wants a login of a kind that Docker does not know: {header[:100] or 'it does not say which'}"
-    raise Problem(what, "is it a registry?")
+    found: list[tuple[str, dict[str, str]]] = []
+    position = 0
+    while position < len(header):
+        match = _PARAMETER.match(header, position) if found else None
+        if match:
+            value = match[3] if match[2] is None else re.sub(r"\\(.)", r"\1", match[2])
+            found[-1][1].setdefault(match[1].lower(), value)
+        else:
+            match = _SCHEME.match(header, position)
+            if match:
+                found.append((match[1].lower(), {}))
+        position = match.end() if match else position + 1
+    known = [challenge for challenge in found if challenge[0] in ("bearer", "basic")]
+    if not known:
+        what = (
+            f"{registry} wants a login of a kind that Docker does not know: {header[:100] or 'it does not say which'}"
+        )
+        raise Problem(what, "is it a registry?")
+    return known
 
 
 def _said(answer: Answer) -> str:
     """Return the status and the registry's own words, as far as a person can read them."""
     try:
-        errors = json.loads(answer.body)["errors"]
-        words = "; ".join(str(error.get("message") or error.get("code")) for error in errors)
-    except (ValueError, LookupError, TypeError, AttributeError):
+        errors = parse_json(answer.body)["errors"]
+        words = "; ".join(str(error.get("message") or error.get("code")) for error in errors[:5])
+    except (Damaged, LookupError, TypeError, AttributeError):
         words = ""
-    words = re.sub(r"[^\x20-\x7e]+", " ", words)[:200]
+    words = printable(" ".join(words.split()))[:200]
     return f"{answer.status} ({words})" if words else str(answer.status)

@@ -55,7 +55,7 @@ def ping(url: str, secret: str, *, validate_certs: bool, ca_path: str | None, ti
 
 def builds_of(drone: Drone, machine: str) -> list[Build]:
     """Return the builds that the server believes to be on a runner."""
-    stages = [stage for stage in drone.get("queue") or () if stage.get("machine") == machine]
+    stages = [stage for stage in drone.get("queue") if stage.get("machine") == machine]
     if not stages:
         return []
     wanted = {stage["build_id"]: stage for stage in stages}
@@ -96,17 +96,18 @@ def _began(stage: Any) -> float:
 
 def _names(drone: Drone, stages: dict[Any, Any]) -> dict[Any, tuple[str, str, int]]:
     """Return the owner, name and number of each build by its id."""
-    from .._drone.client import route
+    from .._drone.client import repo_route
 
     found = {}
-    for row in drone.get("builds/incomplete") or ():  # the newest fifty alone
-        build = row.get("build") or {}
-        if build.get("id") in stages:
+    for row in drone.get("builds/incomplete"):  # the newest fifty alone
+        build = row["build"]
+        if build["id"] in stages:
             found[build["id"]] = (row["namespace"], row["name"], build["number"])
     ids = {stage["repo_id"] for id, stage in stages.items() if id not in found}
     for repo in drone.repos() if ids else ():
         if repo["id"] in ids:
-            for build in drone.get(route("repos", repo["namespace"], repo["name"], "builds"), per_page=100) or ():
+            owner, _slash, name = repo["slug"].partition("/")
+            for build in drone.get(repo_route(repo["slug"], "builds"), per_page=100):
                 if build["id"] in stages:
-                    found[build["id"]] = (repo["namespace"], repo["name"], build["number"])
+                    found[build["id"]] = (owner, name, build["number"])
     return found
