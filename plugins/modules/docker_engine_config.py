@@ -17,6 +17,10 @@ description:
   - The engine itself checks the new configuration before it is written (Docker 23.0 and later), together with the flags of
     its unit. Where the engine then does not come back, or does not hold what was declared, the old file is put back and
     the engine started with it.
+  - What an engine takes on a reload, or while it does not run, and would refuse at its next start is refused as well, whoever
+    wrote it. This is C(live-restore) on a node of a swarm, an option that a flag of the engine's unit sets too (C(hosts) and C(-H)), an
+    authorization plugin that the host has not got, a C(data-root) that is not an absolute path, and C(features) that are neither true
+    nor false.
   - An engine that runs with other settings than its file's, for it was never restarted, is seen for the options that
     C(docker info) shows, and restarted or reloaded.
 extends_documentation_fragment:
@@ -34,6 +38,12 @@ options:
       - Options of C(daemon.json) by their names there.
       - Dictionaries are merged. Elements of a list come before those that others wrote. Other values are replaced.
       - V(null), an empty list and an empty dictionary declare nothing.
+    type: dict
+    default: {}
+  defaults:
+    description:
+      - Options like O(options) that are declared only where this engine can have them, and that O(options) win over.
+      - What is left out is told as a warning and in RV(left_out).
     type: dict
     default: {}
   containerd_store:
@@ -102,6 +112,11 @@ declared:
   returned: success
   type: dict
   sample: {live-restore: true}
+left_out:
+  description: Those of O(defaults) that this engine cannot have, each with the reason.
+  returned: success
+  type: dict
+  sample: {live-restore: "this engine is a node of a swarm (active), and with live-restore it would not start again"}
 containerd_store:
   description: Whether the containerd image store is declared (V(null) where it is not), and why.
   returned: success
@@ -116,19 +131,12 @@ engine:
 
 from ..module_utils._arguments import Module
 from ..module_utils._docker.declare import work
+from ..module_utils._docker.wish import ARGUMENTS
 from ..module_utils._serve import serve
 
 
 def main() -> None:
-    module = Module(
-        argument_spec={
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-            "options": {"type": "dict", "default": {}},
-            "containerd_store": {"type": "str", "choices": ["auto", "true", "false"], "default": "auto"},
-            "path": {"type": "path", "default": "/etc/docker/daemon.json"},
-        },
-        supports_check_mode=True,
-    )
+    module = Module(argument_spec=dict(ARGUMENTS), supports_check_mode=True)
     serve(module, work)
 
 

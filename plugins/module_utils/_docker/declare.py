@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from .._change import carry_out
 from .._problem import Problem
+from .._values import check_values
 from . import daemon_json
 from .plan import as_diff, plan
 from .steps import validate
-from .wish import STORE, Store, compare, store
+from .wish import ARGUMENTS, STORE, Store, compare, store, with_defaults
 from .world import read
 
 if TYPE_CHECKING:
@@ -23,19 +24,24 @@ def work(module: Module) -> dict[str, Any]:
     """Return the result of docker_engine_config."""
     wanted = module.params
     # Ansible prints a module's arguments with -vvv.
-    module.no_log_values.update(daemon_json.secrets(wanted["options"]))
+    module.no_log_values.update(daemon_json.secrets(wanted["options"]) | daemon_json.secrets(wanted["defaults"]))
+    check_values(ARGUMENTS, wanted)
     world = read(wanted["path"])
     options: dict[str, Any] = {}
+    left_out: dict[str, str] = {}
     image_store = Store(None, "nothing is declared")
     if not isinstance(wanted["options"].get("features") or {}, dict):
-        raise Problem("options: features is no dictionary", "declare it as {name: true}")
+        raise Problem("options: features is not a dictionary", "declare it as {name: true}")
     if wanted["state"] == "present":
         image_store = store(world, wanted["containerd_store"])
-        options = dict(wanted["options"])
+        options, left_out = with_defaults(world, wanted["options"], wanted["defaults"])
+        for name, reason in left_out.items():
+            module.warn(f"the default {name} is left out: {reason}")
         if image_store.value is not None:
             options["features"] = {**daemon_json.features(options), STORE: image_store.value}
     wish = compare(world, options)
-    validate(world, wish)
+    if wanted["state"] == "present":
+        validate(world, wish)
     result = carry_out(
         plan(world, wish),
         check_mode=module.check_mode,
@@ -47,6 +53,7 @@ def work(module: Module) -> dict[str, Any]:
         "follow": wish.follow,
         "config": daemon_json.without_secrets({}, wish.config)[1],
         "declared": daemon_json.without_secrets({}, wish.ours)[1],
+        "left_out": left_out,
         "containerd_store": {"declared": image_store.value, "reason": image_store.reason},
         "engine": {
             "running": world.unit.active,

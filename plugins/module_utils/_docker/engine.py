@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import socket
 import subprocess
 import time
@@ -39,6 +40,7 @@ class Unit:
     active: bool = False
     enabled: bool = False
     pid: int = 0
+    flags: tuple[str, ...] = ()  # with which it starts the next time; () where that is not known
 
 
 @dataclass(frozen=True)
@@ -56,14 +58,38 @@ class Engine:
 
 def unit() -> Unit:
     """Return what systemd knows of the engine; a host without systemd or engine has none installed."""
-    shown = call("systemctl", "show", UNIT, "--property=LoadState,ActiveState,UnitFileState,MainPID")
+    properties = "LoadState,ActiveState,UnitFileState,MainPID,ExecStart,Environment,EnvironmentFiles"
+    shown = call("systemctl", "show", UNIT, f"--property={properties}")
     said = dict(line.split("=", 1) for line in shown.text.splitlines() if "=" in line)
     return Unit(
         installed=said.get("LoadState") == "loaded",
         active=said.get("ActiveState") in ("active", "reloading"),
         enabled=said.get("UnitFileState") in ("enabled", "enabled-runtime"),
         pid=int(said.get("MainPID") or 0),
+        flags=tuple(_flags(said)),
     )
+
+
+def _flags(said: Mapping[str, str]) -> Iterator[str]:
+    """Yield the arguments of a unit's ExecStart, its variables replaced as systemd does (systemd.service(5))."""
+    match = re.search(r"argv\[\]=\S+ ?(.*?) ; ignore_errors", said.get("ExecStart", ""))
+    words = match.group(1).split() if match else []
+    if not any("$" in word for word in words):
+        yield from words
+        return
+    values = dict(word.partition("=")[::2] for word in shlex.split(said.get("Environment", "")))
+    path = said.get("EnvironmentFiles", "").partition(" (")[0]
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            values.update(dict(re.findall(r"""(?m)^\s*(\w+)=["']?(.*?)["']?\s*$""", file.read())))
+    except OSError:
+        pass
+    for word in words:
+        alone = re.fullmatch(r"\$(\w+)", word)  # this becomes several words, ${NAME} one
+        if alone:
+            yield from values.get(alone.group(1), "").split()
+        else:
+            yield re.sub(r"\$\{(\w+)\}", lambda found: values.get(found.group(1), ""), word)
 
 
 def read(state: Unit, *, path: str = SOCKET, timeout: float = 20) -> Engine | None:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Mapping
 from .._change import Step
 from .._files import make_directory, temporary_directory, write_atomically
 from .._problem import Problem
-from . import daemon_json
+from . import daemon_json, next_start
 from . import engine as _engine
-from .world import RECORD_SUFFIX, World, flags
+from .world import RECORD_SUFFIX, World
 
 if TYPE_CHECKING:
     from .wish import Wish
@@ -31,6 +31,7 @@ class Change:
     def __init__(self, world: World, wish: Wish) -> None:
         self._world = world
         self._wish = wish
+        self._written = False  # whether there is a step that writes
         self._attempted = False
 
     def write(self) -> Step:
@@ -38,12 +39,13 @@ class Change:
         world = self._world
         what = world.path if self._wish.config != world.config else world.path + RECORD_SUFFIX
 
+        self._written = True
+
         def undo() -> None:
             _restore(world)
-            if self._attempted:
-                _follow(self._wish.follow, world.unit, {})
+            self._bring_back()
 
-        return Step(f"write {what}", lambda: _write(world, self._wish), undo)
+        return Step(f"write {what}", lambda: _write(world, self._wish), undo, partial=True)
 
     def follow(self) -> Step:
         """Have the engine follow its file; that is taken back with the file."""
@@ -54,14 +56,33 @@ class Change:
             _follow(wish.follow, self._world.unit, wish.options)
             _write_record(self._world.path, wish.ours, "")
 
-        return Step(f"{wish.follow} the engine", apply, lambda: None)
+        def undo() -> None:
+            if not self._written:  # or the engine has to wait for its old file
+                _restore(self._world)
+                self._bring_back()
+
+        return Step(f"{wish.follow} the engine", apply, undo, partial=True)
+
+    def _bring_back(self) -> None:
+        """Have the engine follow its old file, where it was told to follow the new one."""
+        if not self._attempted:
+            return
+        now = _engine.unit()
+        # It may have died of what it was told to follow.
+        _follow(self._wish.follow if now.active else "restart", now, {})
 
 
 def validate(world: World, wish: Wish) -> None:
-    """Have the engine itself check the new configuration, together with the flags that its unit gives it."""
+    """Have the engine itself check the new configuration, together with the flags that its unit gives it.
+
+    And raise a Problem for what it would take now, and refuse at its next start: also where nothing is to be changed.
+    """
+    for option, refusal in next_start.refusals(wish.config, world.info, world.flags, world.plugins).items():
+        whose = "" if option in wish.options else f" ({world.path} has it, which others wrote)"
+        raise Problem(f"{refusal.what}{whose}", refusal.hint)
     if not wish.config or wish.config == world.config:
         return
-    given = flags(world.unit.pid)
+    given = list(world.flags)
     for position, flag in enumerate(given):
         if flag.startswith("--config-file"):
             other = flag.partition("=")[2] or "".join(given[position + 1 : position + 2])

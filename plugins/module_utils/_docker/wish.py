@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Mapping
 
 from .._problem import Problem
-from . import daemon_json
+from . import daemon_json, next_start
 from .engine import version_tuple
 
 if TYPE_CHECKING:
@@ -18,6 +18,14 @@ if TYPE_CHECKING:
 # The first engine whose containerd image store builds for several platforms.
 CONTAINERD_STORE_SINCE = (24, 0)
 STORE = "containerd-snapshotter"
+# daemon.json as a person declares it, as an argument spec.
+ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "options": {"type": "dict", "default": {}},
+    "defaults": {"type": "dict", "default": {}},
+    "containerd_store": {"type": "str", "choices": ["auto", "true", "false"], "default": "auto"},
+    "path": {"type": "path", "default": "/etc/docker/daemon.json"},
+}
 
 
 @dataclass(frozen=True)
@@ -62,6 +70,23 @@ def store(world: World, wanted: str) -> Store:
     if images or containers:
         return Store(None, f"the engine holds {images} images and {containers} containers, which it would hide")
     return Store(True, "the engine holds no images and no containers")
+
+
+def with_defaults(
+    world: World, options: Mapping[str, Any], defaults: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the options with those defaults that this engine can have, and why it cannot have the others."""
+    result, left_out = dict(options), {}
+    for name, value in defaults.items():
+        if name in options:
+            continue
+        config = daemon_json.merge(world.config, daemon_json.declared({name: value}), world.ours)
+        refusal = next_start.refusals(config, world.info, world.flags, world.plugins).get(name)
+        if refusal:
+            left_out[name] = refusal.what
+        else:
+            result[name] = value
+    return result, left_out
 
 
 def compare(world: World, options: Mapping[str, Any]) -> Wish:

@@ -19,6 +19,8 @@ from .._problem import Problem
 from . import engine as _engine
 
 RECORD_SUFFIX = ".multiarch-drone"
+# Where the engine looks for plugins that it does not manage: sockets, and files that name one.
+PLUGINS = ("/run/docker/plugins", "/etc/docker/plugins", "/usr/lib/docker/plugins")
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,13 @@ class World:
     engine: _engine.Engine | None
     version: str  # of the engine that runs, or else of the one on disk; "" for none
     held: tuple[int, int]  # how many images and containers it has
+    flags: tuple[str, ...] = ()  # with which its unit starts it
+    plugins: tuple[str, ...] = ()  # for authorization, as far as they are files
+
+    @property
+    def info(self) -> Mapping[str, Any]:
+        """What the engine says of itself; {} where none runs."""
+        return self.engine.info if self.engine else {}
 
 
 def read(path: str) -> World:
@@ -58,6 +67,8 @@ def read(path: str) -> World:
         engine,
         engine.version if engine else _engine.installed_version(),
         _held(config, engine),
+        state.flags or tuple(_flags_of(state.pid)),
+        tuple(os.path.basename(path).rpartition(".")[0] for place in PLUGINS for path in glob.glob(f"{place}/*.*")),
     )
 
 
@@ -70,8 +81,8 @@ def _held(config: Mapping[str, Any], engine: _engine.Engine | None) -> tuple[int
     return len(images), len(glob.glob(os.path.join(glob.escape(root), "containers/*")))
 
 
-def flags(pid: int) -> list[str]:
-    """Return the flags of the running engine."""
+def _flags_of(pid: int) -> list[str]:
+    """Return the flags of the running engine, where its unit does not tell them."""
     if not pid:
         return []
     try:

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import json
 from typing import Any
 
@@ -28,31 +30,44 @@ class FakeEngine:
         self.invalid = ""  # an option that --validate refuses
         self.calls: list[str] = []
         self.config: dict[str, Any] = {}
+        self.swarm = "inactive"
+        self.flags: tuple[str, ...] = ()
+        self.breaks = 0  # the number of the change that fails
+
+    def change(self, words: str) -> None:
+        self.calls.append(words)
+        if len(self.calls) == self.breaks:
+            raise OSError(errno.EIO, "broken", words)
 
     def start(self) -> None:
         config = json.loads(self.path.read_text()) if self.path.exists() else {}
+        if config.get("live-restore") and self.swarm != "inactive":
+            self.active = False
+            raise Problem("--live-restore daemon configuration is incompatible with swarm mode")
         if self.refuses and self.refuses in config:
             self.active = False
             raise Problem(f"systemctl restart docker.service failed: {self.refuses} does not work here")
         self.active, self.config = True, config
 
     def restart(self) -> None:
-        self.calls.append("restart")
+        self.change("restart")
         self.start()
 
     def reload(self, state: _engine.Unit) -> None:
-        self.calls.append("reload")
+        self.change("reload")
         self.config = {**self.config, **json.loads(self.path.read_text())}
 
     def unit(self) -> _engine.Unit:
-        return _engine.Unit(installed=True, active=self.active, enabled=True, pid=0)
+        return _engine.Unit(installed=True, active=self.active, enabled=True, pid=0, flags=self.flags)
 
     def info(self, url: str = "/info") -> dict[str, Any]:
         snapshotter = (self.config.get("features") or {}).get("containerd-snapshotter")
         return {
             "ServerVersion": self.version,
             "Images": self.images,
+            "Swarm": {"LocalNodeState": self.swarm},
             "Containers": self.containers,
+            "Debug": self.config.get("debug", False),
             "LiveRestoreEnabled": self.config.get("live-restore", False),
             "Labels": self.config.get("labels", []),
             "DriverStatus": [["driver-type", "io.containerd.snapshotter.v1"]] if snapshotter else [],
@@ -85,7 +100,10 @@ def engine(tmp_path, monkeypatch):
 def declare(engine, run_module):
     def run(options=None, *, check=False, **arguments):
         arguments = {"containerd_store": "auto", "path": str(engine.path), "options": options or {}, **arguments}
-        return run_module(docker_engine_config, arguments, check=check)
+        done = run_module(docker_engine_config, arguments, check=check)
+        if engine.active and not check and not done.failed:
+            engine.start()  # what was a success is one at the next start as well
+        return done
 
     return run
 
@@ -115,6 +133,126 @@ def test_check_mode_predicts_the_run_and_a_second_run_changes_nothing(engine, de
     }  # fmt: skip
     again = declare(wish)
     assert (again["changed"], again["steps"], engine.calls) == (False, [], ["restart"])
+
+
+@pytest.mark.parametrize("state", ["active", "pending", "locked", "error"])
+def test_a_node_of_a_swarm_does_without_the_default_live_restore_and_says_so(engine, declare, state):
+    engine.swarm = state
+    for check in (True, False):
+        done = declare({"debug": True}, defaults={"live-restore": True, "max-download-attempts": 3}, check=check)
+        assert not done.failed, done["msg"]
+        assert f"a node of a swarm ({state})" in done["left_out"]["live-restore"]
+        assert "the default live-restore is left out" in str(done["warnings"])
+    assert {"debug": True, "max-download-attempts": 3}.items() <= json.loads(engine.path.read_text()).items()
+    assert declare({"debug": True}, defaults={"live-restore": True, "max-download-attempts": 3})["changed"] is False
+
+
+def test_a_default_that_was_declared_goes_when_the_engine_joins_a_swarm(engine, declare):
+    declare(defaults={"live-restore": True})
+    assert engine.config["live-restore"] is True
+    engine.swarm = "active"
+    done = declare(defaults={"live-restore": True})
+    assert (done["changed"], "live-restore" in json.loads(engine.path.read_text())) == (True, False)
+
+
+@pytest.mark.parametrize("found", [{}, {"live-restore": True}])
+def test_a_wish_that_the_next_start_refuses_is_refused_and_says_whose_it_is(engine, declare, found):
+    write(engine, found)
+    engine.swarm = "active"
+    failed = declare({} if found else {"live-restore": True})
+    assert "a node of a swarm (active), and with live-restore it would not start again" in failed["msg"]
+    assert ("which others wrote" in failed["msg"]) == bool(found)
+    assert engine.calls == []
+    assert json.loads(engine.path.read_text()) == found
+
+
+@pytest.mark.parametrize(
+    ("flags", "options", "message"),
+    [
+        (("-H", "fd://"), {"hosts": ["tcp://127.0.0.1:2375"]}, "hosts is set in daemon.json and by a flag"),
+        (("--host=fd://",), {"hosts": ["unix:///run/x.sock"]}, "hosts is set in daemon.json and by a flag"),
+        (("--insecure-registry", "a:5000"), {"insecure-registries": ["b:5000"]}, "insecure-registries is set"),
+        (("-Hfd://", "--debug"), {"debug": False}, "debug is set"),
+        ((), {"features": {"x": "yes"}}, "features: x is neither true nor false"),
+        ((), {"data-root": "srv/docker"}, "data-root 'srv/docker' is not an absolute path"),
+        ((), {"authorization-plugins": ["nobody-has-this"]}, "no authorization plugin nobody-has-this"),
+    ],
+)
+@pytest.mark.parametrize("active", [True, False])
+def test_what_the_next_start_refuses_is_refused_before_anything_is_changed(
+    engine, declare, flags, options, message, active
+):
+    engine.flags, engine.active = flags, active
+    for check in (True, False):
+        assert message in declare(options, check=check)["msg"]
+    assert not engine.path.exists()
+
+
+@pytest.mark.parametrize(
+    ("shown", "flags"),
+    [
+        ("ExecStart={ path=/usr/sbin/dockerd ; argv[]=/usr/sbin/dockerd -H fd:// ; ignore_errors=no ; pid=7 }", ("-H", "fd://")),
+        ("ExecStart={ path=/d ; argv[]=/d $OPTS --log-level=${LEVEL} ; ignore_errors=no }\nEnvironment=LEVEL=warn 'OPTS=-D -H x'", ("-D", "-H", "x", "--log-level=warn")),
+        ("ExecStart={ path=/d ; argv[]=/d ; ignore_errors=no }", ()),
+        ("LoadState=not-found", ()),
+    ],
+)  # fmt: skip
+def test_the_flags_of_the_next_start_are_the_units(monkeypatch, shown, flags):
+    monkeypatch.setattr(_engine, "call", lambda *_unused, **_unused2: _engine.Said(0, shown))
+    assert _engine.unit().flags == flags
+
+
+def test_the_flags_of_the_next_start_are_also_in_the_units_environment_file(monkeypatch, tmp_path):
+    (tmp_path / "docker").write_text('# Docker\nDOCKER_OPTS="--dns 8.8.8.8"\n')
+    shown = f"ExecStart={{ path=/d ; argv[]=/d $DOCKER_OPTS ; ignore_errors=no }}\nEnvironmentFiles={tmp_path}/docker (ignore_errors=yes)"
+    monkeypatch.setattr(_engine, "call", lambda *_unused, **_unused2: _engine.Said(0, shown))
+    assert _engine.unit().flags == ("--dns", "8.8.8.8")
+
+
+@pytest.mark.parametrize(
+    ("found", "options"),
+    [
+        ({}, {"options": {"bip": "10.9.0.1/24"}}),
+        ({"labels": ["rack=1"]}, {"options": {"labels": ["rack=2"]}, "containerd_store": "false"}),
+        ({"bip": "10.9.0.1/24"}, {"state": "absent"}),
+        ({"bip": "10.9.0.1/24"}, {"options": {"bip": "10.9.0.1/24"}, "drifted": True}),
+    ],
+)
+def test_a_change_of_which_any_call_fails_leaves_file_and_engine_as_they_were(
+    engine, declare, monkeypatch, found, options
+):
+    real = steps._replace
+
+    def replace(path, text, **more):
+        engine.change(f"write {path.rpartition('/')[2]}")
+        real(path, text, **more)
+
+    monkeypatch.setattr(steps, "_replace", replace)
+    options = dict(options)
+    drifted = options.pop("drifted", False)
+    for number in itertools.count(1):
+        engine.breaks = 0
+        declare(state="absent")
+        write(engine, {})
+        if found:
+            declare(found, containerd_store="false")
+        if drifted:
+            found_record = json.loads(record(engine).read_text())
+            record(engine).write_text(json.dumps({**found_record, "pending": "restart"}))
+        engine.start()
+        before = (engine.path.read_text(), record(engine).exists() and record(engine).read_text(), engine.config)
+        engine.calls.clear()
+        engine.breaks = number
+        failed = declare(**options)
+        if len(engine.calls) < number:
+            break
+        call = engine.calls[number - 1]
+        assert "broken" in failed["msg"], call
+        assert "not taken back" not in failed["msg"]
+        after = (engine.path.read_text(), record(engine).exists() and record(engine).read_text(), engine.config)
+        assert after == before, f"{call}: {failed['msg']}"
+        assert engine.active
+    assert number > 2
 
 
 def test_a_reload_is_enough_where_it_is(engine, declare):
@@ -153,7 +291,7 @@ def test_an_engine_that_does_not_come_back_gets_its_old_file_back(engine, declar
     engine.refuses = "exec-opts"
     failed = declare({"exec-opts": ["x"]})
     assert "restart the engine: systemctl restart docker.service failed: exec-opts does not work here" in failed["msg"]
-    assert f"taken back: write {engine.path}" in failed["msg"]
+    assert f"taken back: restart the engine, write {engine.path}" in failed["msg"]
     assert (engine.path.read_text(), record(engine).exists()) == ('{"debug":true}', False)
     assert engine.active
     assert engine.calls == ["restart", "restart"]
@@ -270,6 +408,6 @@ def test_declaring_what_the_engine_does_already_restarts_nothing(engine, declare
 
 
 def test_features_that_are_no_dictionary_are_refused(engine, declare):
-    assert "features is no dictionary" in declare({"features": ["containerd-snapshotter"]})["msg"]
+    assert "features is not a dictionary" in declare({"features": ["containerd-snapshotter"]})["msg"]
     write(engine, {"features": ["nonsense"]})
     assert declare({"features": {"cdi": True}})["config"]["features"]["cdi"]
