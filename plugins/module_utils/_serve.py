@@ -26,12 +26,29 @@ def serve(module: AnsibleModule, work: Callable[[AnsibleModule], Mapping[str, An
         result, end = {"msg": str(problem), **problem.facts}, module.fail_json
     except OSError as error:  # a full disk, a directory of somebody else: no traceback tells more
         result, end = {"msg": f"{error.filename or 'this host'}: {error.strerror or error}"}, module.fail_json
+    except Exception as error:
+        result, end = {"msg": _bug(module, error)}, module.fail_json
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
     if not module._diff:
         result.pop("diff", None)
     end(**result)
+
+
+def _bug(module: AnsibleModule, error: Exception) -> str:
+    """Say that a module has a bug, and where, for what nobody foresaw: a traceback would show secrets, and tells a user nothing.
+
+    fail_json hides the secrets in it. The tests look for these words.
+    """
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    place = f"{'/'.join(frame.tb_frame.f_code.co_filename.split('/')[-2:])}:{frame.tb_lineno}" if frame else "nowhere"
+    name = getattr(module, "_name", "this module")
+    return (
+        f"this is a bug in {name}: {type(error).__name__}: {error} ({place}); please report it, with the task's options"
+    )
 
 
 def install_signal_handlers() -> dict[int, Any]:

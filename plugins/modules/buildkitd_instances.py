@@ -217,12 +217,12 @@ daemons:
 
 from ..module_utils._arguments import Module
 from ..module_utils._buildkitd.declare import work
-from ..module_utils._buildkitd.wish import ARGUMENTS
+from ..module_utils._buildkitd.wish import ARGUMENTS, environments
 from ..module_utils._serve import serve
 
 
 def main() -> None:
-    module = Module(argument_spec=dict(ARGUMENTS), supports_check_mode=True)
+    module = Module(argument_spec=dict(ARGUMENTS), find_secrets=environments, supports_check_mode=True)
     serve(module, work)
 
 

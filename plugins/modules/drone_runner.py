@@ -345,6 +345,7 @@ draining:
 
 from ..module_utils._arguments import Module
 from ..module_utils._runner.declare import work
+from ..module_utils._runner.variables import secret_values
 from ..module_utils._runner.wish import ARGUMENTS
 from ..module_utils._serve import serve
 
@@ -352,6 +353,7 @@ from ..module_utils._serve import serve
 def main() -> None:
     module = Module(
         argument_spec=dict(ARGUMENTS),
+        find_secrets=secret_values,
         supports_check_mode=True,
     )
     serve(module, work)

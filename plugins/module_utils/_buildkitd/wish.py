@@ -81,6 +81,16 @@ ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
     "keep_cache": {"type": "bool", "default": True},
 }
 
+
+def environments(given: Mapping[str, Any]) -> list[str]:
+    """Return the values of all daemons' environments, as they were given: any of them may be a secret."""
+    return [
+        str(value)
+        for instance in given.get("instances") or ()
+        for value in (instance.get("environment") or {}).values()
+    ]
+
+
 UNIT = """\
 [Unit]
 Description=BuildKit daemon {name}

@@ -71,6 +71,8 @@ ARGUMENTS: Mapping[str, Any] = {
 class PipelineModule(Module):
     """A module that hides what stands in clear text in its descriptions and URLs, refused or not."""
 
+    described = frozenset(("pipeline", "repos", "template", "known_secrets"))
+
     def _load_params(self) -> None:
         super()._load_params()
         self.no_log_values.update(credentials_within([self.params.get("pipeline"), self.params.get("repos")]))
