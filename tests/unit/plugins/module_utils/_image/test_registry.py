@@ -18,6 +18,7 @@ import pytest
 from ansible_collections.multiarch.drone.plugins.module_utils._image import registry
 from ansible_collections.multiarch.drone.plugins.module_utils._image.reference import Reference
 from ansible_collections.multiarch.drone.plugins.module_utils._problem import Problem
+from ansible_collections.multiarch.drone.tests.standins.registry import CHALLENGES, CONFIGS, PASSWORD, USER, Registry
 
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -462,6 +463,31 @@ def test_an_identity_token_is_exchanged_by_post_and_stays_out_of_the_url(standin
     assert platforms(read_one(f"{standin.host}/a:1")) == ["linux/amd64"]
     assert [method for method, _unused, _unused in other.requests] == ["POST"]
     assert "refresh-me" not in other.paths()[0]
+
+
+@pytest.mark.parametrize("name", CHALLENGES)
+def test_every_order_and_form_of_challenges_is_understood(docker_config, name):
+    with Registry(CHALLENGES[name]) as server:
+        login(docker_config, server.host, USER, PASSWORD)
+        assert platforms(read_one(f"{server.host}/app:1")) == ["linux/s390x"]
+
+
+@pytest.mark.parametrize(("media_type", "config_type"), CONFIGS)
+def test_what_moby_takes_for_the_configuration_of_an_image_is_one(media_type, config_type):
+    with Registry(media_type=media_type, config_type=config_type) as server:
+        image = read_one(f"{server.host}/app:1")
+        assert platforms(image) == (["linux/s390x"] if CONFIGS[media_type, config_type] else [])
+
+
+def test_an_identity_token_is_not_sent_again_where_the_token_service_redirects(standin, other, docker_config):
+    with serving(Standin()) as third:
+        docker_config.write_text(json.dumps({"auths": {standin.host: {"identitytoken": "refresh-me"}}}))
+        wants_token(standin, other, "a")
+        other.answer("/token", status=307, Location=f"http://{third.host}/token")
+        with pytest.raises(Problem, match="the request's content is not sent there") as caught:
+            read_one(f"{standin.host}/a:1")
+        assert third.requests == []
+    assert "refresh-me" not in str(caught.value)
 
 
 @pytest.mark.parametrize("realm", ["file:///etc/passwd", "", "//x", "ftp://x/token"])
