@@ -178,41 +178,9 @@ missing:
   sample: {"debian:trixie-slim": ["linux/mips64"]}
 """
 
-from typing import TYPE_CHECKING, Any
-
 from ..module_utils._arguments import Module
-from ..module_utils._image import registry
-from ..module_utils._image.reference import Reference
-from ..module_utils._platform import parse_all
-from ..module_utils._problem import Problem
+from ..module_utils._image.info import read
 from ..module_utils._serve import serve
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-
-def read(module: Module) -> Mapping[str, Any]:
-    params = module.params
-    texts = list(dict.fromkeys(params["images"]))
-    if not texts:
-        raise Problem("the list of images is empty", "name at least one, such as debian:trixie-slim")
-    references = [Reference.parse(text) for text in texts]
-    required = parse_all(params["require"]) if params["require"] else []
-    access = registry.Access.of(
-        timeout=params["timeout"], insecure_registries=params["insecure_registries"], ca_path=params["ca_path"]
-    )
-    answers = registry.read_all(references, access)
-    images = {text: answer for text, answer in zip(texts, answers) if isinstance(answer, registry.Image)}
-    facts = [image.facts(text) for text, image in images.items()]
-    unread = list(dict.fromkeys(str(answer) for answer in answers if isinstance(answer, Problem)))
-    if unread:
-        raise Problem("\n".join(unread), images=facts)
-    lacking = {text: registry.missing(image, required) for text, image in images.items()}
-    lacking = {text: platforms for text, platforms in lacking.items() if platforms}
-    if lacking:
-        what = ". ".join(f"{text} is not built for {', '.join(names)}" for text, names in lacking.items())
-        raise Problem(what, "build and push it for these platforms, or require others", images=facts, missing=lacking)
-    return {"changed": False, "images": facts}
 
 
 def main() -> None:

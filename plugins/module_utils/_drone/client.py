@@ -271,9 +271,9 @@ class Drone:
             content = parse_json(answer.body) if answer.body else None
         except Damaged as damaged:
             page = self._page(answer)
-            told = f"{page} instead of JSON" if "complete JSON" in str(damaged) else f"JSON that is damaged: {damaged}"
+            found = f"{page} instead of JSON" if "complete JSON" in str(damaged) else f"JSON that is damaged: {damaged}"
             raise Unreachable(
-                f"{where} answered {answer.status} with {told}",
+                f"{where} answered {answer.status} with {found}",
                 "is drone_url the Drone server's own address, and no proxy's or login's page before it?",
             ) from None
         try:

@@ -45,7 +45,7 @@ def check_expression(expr: str) -> None:
     if expr.startswith("@"):
         if expr not in WORDS and not EVERY.fullmatch(expr):
             hint = suggest(expr, [*WORDS, "@every 1h30m"])
-            raise Problem(f"{expr!r} is no cron expression of Drone's", hint)
+            raise Problem(f"{expr!r} is not a cron expression of Drone's", hint)
         return
     fields = expr.split()
     if len(fields) == 5:
@@ -55,12 +55,12 @@ def check_expression(expr: str) -> None:
         )
     if len(fields) != 6:
         raise Problem(
-            f"{expr!r} is no cron expression of Drone's",
+            f"{expr!r} is not a cron expression of Drone's",
             "write six fields (second minute hour day month weekday, such as '0 0 1 * * *') or a word such as @daily",
         )
     for text, (name, low, high, names) in zip(fields, PARTS):
         if not all(_is_part(part, low, high, names) for part in text.split(",")):
-            raise Problem(f"{expr!r}: {text!r} is no {name}", f"it is {low} to {high}, a range, a list, or *")
+            raise Problem(f"{expr!r}: {text!r} is not a valid {name}", f"it is {low} to {high}, a range, a list, or *")
 
 
 def _is_part(part: str, low: int, high: int, names: Sequence[str]) -> bool:
@@ -169,7 +169,7 @@ def _creation(drone: Drone, item: Item, job: Row) -> list[Step]:
 
 
 def _change(drone: Drone, item: Item, changes: Row) -> Step:
-    told = [
+    parts = [
         f"set {name} to {str(value).lower() if isinstance(value, bool) else value}" for name, value in changes.items()
     ]
-    return Step(", ".join(told), partial(update, drone, item, "cron", changes))
+    return Step(", ".join(parts), partial(update, drone, item, "cron", changes))

@@ -65,8 +65,10 @@ def check_places(places: Iterable[Place]) -> None:
     """Raise a Problem for what can be no repository and no namespace."""
     check_slugs([place.name for place in places if place.is_repo], globs=False)
     for place in places:
-        if not place.is_repo and (place.name in DOTS or any(character.isspace() for character in place.name)):
-            raise Problem(f"{place.name!r} is no namespace", "name the owner of repositories, such as octocat")
+        if not place.is_repo and (
+            place.name in DOTS or any(character.isspace() or not character.isprintable() for character in place.name)
+        ):
+            raise Problem(f"{place.name!r} is not a namespace", "name the owner of repositories, such as octocat")
 
 
 def wishes_of(
@@ -74,7 +76,7 @@ def wishes_of(
 ) -> dict[Item, Wish]:
     """Return the wish for each item; raise a Problem where two entries for one disagree.
 
-    `fields` are what an entry may give beside its `state`; the values of those in `secret` are never told.
+    `fields` are what an entry may give beside its `state`; the values of those in `secret` are never shown.
     """
     wishes: dict[Item, Wish] = {}
     for item, entry in entries:

@@ -8,7 +8,7 @@ One listing tells the state of all; only what differs is changed. The modules ch
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Collection, Iterable, Mapping, Sequence
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 VISIBILITIES = ("public", "private", "internal")
 
-# What a repository can be told; `active` goes over routes of its own, the rest in one PATCH.
+# The settings of a repository; `active` goes over routes of its own, the rest in one PATCH.
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "active": {"type": "bool"},
     "trusted": {"type": "bool"},
@@ -76,14 +76,19 @@ def check_slugs(texts: Iterable[str], *, globs: bool) -> None:
     wrong = []
     for text in texts:
         parts = text.split("/")
-        if len(parts) != 2 or not all(parts) or {".", ".."} & set(parts) or any(c.isspace() or c == "\\" for c in text):
+        if (
+            len(parts) != 2
+            or not all(parts)
+            or {".", ".."} & set(parts)
+            or any(c.isspace() or c == "\\" or not c.isprintable() for c in text)
+        ):
             hint = f" (did you mean {text}/*?)" if globs and text.strip() and "/" not in text else ""
             wrong.append(f"{text!r}{hint}")
         elif not globs and is_glob(text):
             wrong.append(f"{text!r} (a pattern; drone_repo_info turns it into slugs)")
     if wrong:
         raise Problem(
-            f"no repository's slug: {', '.join(wrong)}",
+            f"not a repository's slug: {', '.join(wrong)}",
             "a slug is namespace/name with one slash, such as octocat/hello-world",
         )
 
@@ -121,11 +126,11 @@ def resolve(wanted: Sequence[str], known: Collection[str]) -> tuple[list[str], l
 
 def unknown(missing: Sequence[str], known: Collection[str], drone: Drone) -> Problem:
     """Return the Problem that lists all that the server does not know, each with what was meant, perhaps."""
-    told = [f"{text}{_meant(text, known, search=number < SEARCHED)}" for number, text in enumerate(missing)]
+    names = [f"{text}{_meant(text, known, search=number < SEARCHED)}" for number, text in enumerate(missing)]
     me = drone.me()
     seen = "" if me.admin else f" among the {len(known)} that `{me.login}` may see"
     return Problem(
-        f"{drone.url} does not know {', '.join(told)}{seen}",
+        f"{drone.url} does not know {', '.join(names)}{seen}",
         "missing=synchronize lets Drone ask the source-code host for new ones first, missing=skip goes on without them",
         missing=list(missing),
     )
@@ -200,23 +205,34 @@ def wishes_of(
     wishes: dict[str, Wish] = {}
     for entry in entries:
         slug = entry["slug"]
-        own = {name: entry[name] for name in SETTINGS if entry.get(name) is not None}
-        absent = (entry.get("state") or state) == "absent"
-        gone = absent and (forget if entry.get("forget") is None else entry["forget"])
-        check_wish(slug, own)
-        if entry.get("forget") and not absent:
-            raise Problem(f"{slug} is to be present, and forgotten", "forget goes with state=absent")
-        if absent and own.get("active"):
-            raise Problem(f"{slug} is to be absent, and active", "leave one of them out")
-        if gone and own:
-            raise Problem(f"{slug} is to be forgotten, and has settings ({', '.join(own)})", "leave one of them out")
-        wish = Wish({**own, "active": False} if absent and not gone else own, absent, gone)
-        if slug in wishes:
-            wish = _both(slug, wishes[slug], wish)
-        wishes[slug] = wish
+        wish = _normalised(entry, state, forget)
+        _check_entry(slug, entry, wish)
+        if wish.absent and not wish.forget:
+            wish = replace(wish, settings={**wish.settings, "active": False})
+        wishes[slug] = _both(slug, wishes[slug], wish) if slug in wishes else wish
     if forget and not any(wish.forget for wish in wishes.values()) and wishes:
         raise Problem("forget goes with state=absent, and no repository is to be absent", "leave it out")
     return {slug: wish if wish.absent else Wish({**common, **wish.settings}) for slug, wish in wishes.items()}
+
+
+def _normalised(entry: Mapping[str, Any], state: str, forget: bool) -> Wish:
+    """Return the wish of one entry; what it leaves out is as for all entries."""
+    absent = (entry.get("state") or state) == "absent"
+    gone = absent and bool(forget if entry.get("forget") is None else entry["forget"])
+    return Wish({name: entry[name] for name in SETTINGS if entry.get(name) is not None}, absent, gone)
+
+
+def _check_entry(slug: str, entry: Mapping[str, Any], wish: Wish) -> None:
+    """Raise a Problem for an entry that contradicts itself."""
+    check_wish(slug, wish.settings)
+    if entry.get("forget") and not wish.absent:
+        raise Problem(f"{slug} is to be present, and forgotten", "forget goes with state=absent")
+    if wish.absent and wish.settings.get("active"):
+        raise Problem(f"{slug} is to be absent, and active", "leave one of them out")
+    if wish.forget and wish.settings:
+        raise Problem(
+            f"{slug} is to be forgotten, and has settings ({', '.join(wish.settings)})", "leave one of them out"
+        )
 
 
 def _both(slug: str, first: Wish, second: Wish) -> Wish:
@@ -270,7 +286,7 @@ def plan_of(drone: Drone, repo: Repo, settings: Mapping[str, Any]) -> Plan:
         back = {name: before[name] for name in changes}
         # What was empty cannot be put back: Drone takes no null.
         undo = None if None in back.values() else partial(_set, drone, repo.slug, back)
-        steps.append(Step(_told(changes), partial(_set, drone, repo.slug, changes), undo))
+        steps.append(Step(_summary(changes), partial(_set, drone, repo.slug, changes), undo))
     # Activation comes last: the first build already finds the settings.
     if active is not None:
         how = _activate if active else _deactivate
@@ -319,14 +335,14 @@ def change(drone: Drone, module: AnsibleModule, plans: Mapping[str, Plan]) -> di
     )
 
 
-def _told(changes: Mapping[str, Any]) -> str:
-    """Say a change of settings in words: "trust, set timeout to 90"."""
+def _summary(changes: Mapping[str, Any]) -> str:
+    """Return a change of settings in words: "trust, set timeout to 90"."""
     words = {("trusted", True): "trust", ("trusted", False): "untrust"}
-    told = []
+    parts = []
     for name, value in changes.items():
         plain = str(value).lower() if isinstance(value, bool) else value
-        told.append(words.get((name, value)) or f"set {name} to {plain}")
-    return ", ".join(told)
+        parts.append(words.get((name, value)) or f"set {name} to {plain}")
+    return ", ".join(parts)
 
 
 def _set(drone: Drone, slug: str, changes: Mapping[str, Any]) -> None:

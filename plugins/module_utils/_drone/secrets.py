@@ -34,12 +34,12 @@ def wishes(entries: Sequence[Row]) -> dict[Item, Wish]:
     for entry, item in zip(entries, items):
         if entry["repo"] and not item.place.is_repo:
             raise Problem(
-                f"{item}: {entry['repo']!r} is no repository", "write repo as namespace/name, or say namespace"
+                f"{item}: {entry['repo']!r} is not a repository", "write repo as namespace/name, or say namespace"
             )
         if entry["namespace"] and item.place.is_repo:
-            raise Problem(f"{item}: {entry['namespace']!r} is no namespace", "it has no slash; or say repo")
+            raise Problem(f"{item}: {entry['namespace']!r} is not a namespace", "it has no slash; or say repo")
         if not NAME.fullmatch(item.name) or item.name in DOTS:
-            raise Problem(f"{item.name!r} is no name for a secret", "use letters, digits, `_`, `-` and `.`")
+            raise Problem(f"{item.name!r} is not a valid name for a secret", "use letters, digits, `_`, `-` and `.`")
         if entry["value"] == "" and entry["state"] == "present":
             raise Problem(f"{item} has an empty value, which Drone refuses", "leave value out to set its flags alone")
     check_places([item.place for item in items])
@@ -123,14 +123,14 @@ def _plan(
     before = _flags(row)
     after = {**before, **flags}
     body = {name: after[name] for name in FLAGS if after[name] != before[name]}
-    told = [f"set {name} to {str(after[name]).lower()}" for name in body]
+    parts = [f"set {name} to {str(after[name]).lower()}" for name in body]
     if value is not None and differs(item, value):
         before["value"], after["value"] = UNKNOWN, WRITTEN
         body["data"] = value
-        told.insert(0, "write the value")
+        parts.insert(0, "write the value")
     if not body:
         return Plan(before, after)
-    return Plan(before, after, [Step(", ".join(told), partial(noted, partial(update, drone, item, "secrets", body)))])
+    return Plan(before, after, [Step(", ".join(parts), partial(noted, partial(update, drone, item, "secrets", body)))])
 
 
 def _empty(wish: Wish) -> bool:

@@ -27,9 +27,9 @@ def wishes(entries: Sequence[Row]) -> dict[Item, Wish]:
     for entry in entries:
         name = f"{entry['namespace']} {entry['name']}"
         if "/" in entry["namespace"]:
-            raise Problem(f"{entry['namespace']!r} is no namespace", "templates belong to the part before the slash")
-        if entry["name"] in DOTS or "/" in entry["name"]:
-            raise Problem(f"{entry['name']!r} is no name for a template", "name a file, such as images.yaml")
+            raise Problem(f"{entry['namespace']!r} is not a namespace", "templates belong to the part before the slash")
+        if entry["name"] in DOTS or "/" in entry["name"] or not entry["name"].isprintable():
+            raise Problem(f"{entry['name']!r} is not a valid name for a template", "name a file, such as images.yaml")
         if entry["state"] == "absent":
             continue
         if not entry["name"].endswith(EXTENSIONS):

@@ -30,7 +30,7 @@ def wishes(entries: Sequence[Row]) -> dict[str, Wish]:
     for entry in entries:
         login = entry["login"]
         if not LOGIN.fullmatch(login):
-            raise Problem(f"{login!r} is no login", "use at most 50 letters, digits, `_` and `-`")
+            raise Problem(f"{login!r} is not a valid login", "use at most 50 letters, digits, `_` and `-`")
         if entry["active"] is False and entry["admin"]:
             raise Problem(f"{login} is to be inactive, and an administrator", "Drone makes nobody both: leave one out")
         if entry["token"] is not None and not re.fullmatch(r"[!-~]{16,}", entry["token"]):
@@ -138,8 +138,8 @@ def _change(drone: Drone, login: str, changes: Row) -> Step:
         ("active", True): "activate",
         ("active", False): "deactivate",
     }
-    told = ", ".join(words[name, value] for name, value in changes.items())
-    return Step(told, lambda: drone.patch(route("users", login), changes, look=safe_to_repeat))
+    summary = ", ".join(words[name, value] for name, value in changes.items())
+    return Step(summary, lambda: drone.patch(route("users", login), changes, look=safe_to_repeat))
 
 
 def _delete(drone: Drone, login: str) -> None:

@@ -117,14 +117,14 @@ class Access:
 
 
 def read_all(
-    references: Sequence[Reference], access: Access, told: Callable[[Document], str] = lambda _document: ""
+    references: Sequence[Reference], access: Access, known: Callable[[Document], str] = lambda _document: ""
 ) -> list[Image | Problem]:
     """Return each image, or the Problem of reading it, in order; a few connections serve them all.
 
-    A manifest that stands alone names no platform: its configuration does, which costs a second question. `told` answers
+    A manifest that stands alone names no platform: its configuration does, which costs a second question. `known` answers
     it for a manifest that the caller knows.
     """
-    return _ask(lambda client, reference: client.image(reference, told), references, access)
+    return _ask(lambda client, reference: client.image(reference, known), references, access)
 
 
 def digests(references: Sequence[Reference], access: Access) -> list[str | Problem]:
@@ -158,10 +158,10 @@ class Client:
         self.access = access
         self.transport = Transport(access.deadline, access.ca_path)
 
-    def image(self, reference: Reference, told: Callable[[Document], str] = lambda _document: "") -> Image:
+    def image(self, reference: Reference, known: Callable[[Document], str] = lambda _document: "") -> Image:
         """Return the image that a registry has under this reference."""
         document = self.document(reference)
-        platform = "" if document.is_index else told(document)
+        platform = "" if document.is_index else known(document)
         if platform:
             entry = manifest.Entry(document.digest, document.size, document.media_type, platform)
             return Image(reference, document, (replace(entry, annotations=document.annotations),), (), ())

@@ -191,7 +191,7 @@ def test_forget_without_an_absent_repository_is_refused(drone):
 @pytest.mark.parametrize("slug", ["octocat", "octocat/app1/x", "octocat/*", ""])
 def test_what_is_no_slug_is_refused(drone, server, slug):
     failed = drone(drone_repo, {"repos": repos(slug)})
-    assert f"no repository's slug: {slug!r}" in failed["msg"]
+    assert f"not a repository's slug: {slug!r}" in failed["msg"]
     assert server.requests == []
 
 
@@ -281,7 +281,7 @@ def test_info_filters_by_trust_activity_and_glob(drone, server):
     assert find(glob=["octocat/*3", "alice/svc"]) == ["alice/svc", "octocat/app3"]
     assert find(glob=["nobody/*"]) == []
     assert find(glob=[]) == []
-    assert "no repository's slug" in drone(drone_repo_info, {"glob": ["octocat"]})["msg"]
+    assert "not a repository's slug" in drone(drone_repo_info, {"glob": ["octocat"]})["msg"]
 
 
 def test_info_says_whether_it_shows_all(drone, server):

@@ -149,7 +149,7 @@ def test_unknown_names_are_listed_all_at_once_with_what_was_meant(drone, server)
 )
 def test_what_is_no_slug_is_refused_before_the_server_is_asked(drone, server, slug):
     failed = drone(drone_repo_trust, {"repos": ["octocat/app1", slug]})
-    assert f"no repository's slug: {slug!r}" in failed["msg"]
+    assert f"not a repository's slug: {slug!r}" in failed["msg"]
     assert server.requests == []
 
 

@@ -233,17 +233,19 @@ def test_no_value_is_ever_told(drone, server, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        (secret("bad/name"), "'bad/name' is no name for a secret; use letters, digits"),
-        (secret("no spaces"), "'no spaces' is no name for a secret"),
-        (secret(""), "'' is no name for a secret"),
-        (secret(".."), "'..' is no name for a secret"),
-        ({"namespace": "..", "name": "x", "value": VALUE}, "'..' is no namespace"),
+        (secret("bad/name"), "'bad/name' is not a valid name for a secret; use letters, digits"),
+        (secret("no spaces"), "'no spaces' is not a valid name for a secret"),
+        (secret(""), "'' is not a valid name for a secret"),
+        (secret(".."), "'..' is not a valid name for a secret"),
+        ({"repo": "octocat/a\udc80", "name": "x", "value": VALUE}, "not a repository's slug"),
+        ({"namespace": "octo\x00cat", "name": "x", "value": VALUE}, "is not a namespace"),
+        ({"namespace": "..", "name": "x", "value": VALUE}, "'..' is not a namespace"),
         (secret(value=""), "octocat/app1 password has an empty value, which Drone refuses"),
-        (secret(repo="octocat"), "'octocat' is no repository; write repo as namespace/name, or say namespace"),
-        (secret(repo="a/b/c"), "no repository's slug: 'a/b/c'"),
-        (secret(repo="octocat/*"), "no repository's slug: 'octocat/*'"),
-        ({"namespace": "a/b", "name": "x", "value": VALUE}, "'a/b' is no namespace; it has no slash; or say repo"),
-        ({"namespace": "", "name": "x", "value": "y"}, "'' is no namespace"),
+        (secret(repo="octocat"), "'octocat' is not a repository; write repo as namespace/name, or say namespace"),
+        (secret(repo="a/b/c"), "not a repository's slug: 'a/b/c'"),
+        (secret(repo="octocat/*"), "not a repository's slug: 'octocat/*'"),
+        ({"namespace": "a/b", "name": "x", "value": VALUE}, "'a/b' is not a namespace; it has no slash; or say repo"),
+        ({"namespace": "", "name": "x", "value": "y"}, "'' is not a namespace"),
         ({"name": "x", "value": "y"}, "one of the following is required: repo, namespace"),
         (secret(namespace="octocat"), "mutually exclusive"),
         (secret(value=None), "no such secret yet, and no value to make it with: octocat/app1 password"),
@@ -349,3 +351,11 @@ def test_never_two_changes_of_one_repository_at_a_time(drone, server):
     together = [{one.path, other.path} for one in made for other in made if one is not other and one.overlaps(other)]
     assert together
     assert all(len(paths) == 2 for paths in together)
+
+
+@pytest.mark.parametrize("value", ["\ufeffwith a BOM", "\udc80", "\x00\x1b[2J", "line\r\nline", "\U0001f433" * 1000])
+def test_a_value_of_odd_characters_is_stored_as_it_is(converge, drone, server, tmp_path, value):
+    options = {"update": "changed", "fingerprints": str(tmp_path / "prints")}
+    converge(drone_secret, {"secrets": [secret(value=value)], **options})
+    if value != "\udc80":  # half a surrogate pair: Go keeps it as U+FFFD
+        assert stored(server).data == value

@@ -76,13 +76,14 @@ def test_an_older_server_takes_a_name_once_and_says_so(drone, server):
     [
         (template("images.txt"), "octocat images.txt: Drone cannot tell what it is; let its name end with .yml"),
         (template("images"), "Drone cannot tell what it is"),
-        (template(""), "'' is no name for a template"),
-        (template("..", state="absent"), "'..' is no name for a template"),
-        (template("a/b.yaml"), "'a/b.yaml' is no name for a template"),
+        (template(""), "'' is not a valid name for a template"),
+        (template("..", state="absent"), "'..' is not a valid name for a template"),
+        (template("a/b.yaml"), "'a/b.yaml' is not a valid name for a template"),
         (template(data=""), "octocat images.yaml is empty, which Drone refuses"),
         (template(data=None), "octocat images.yaml does not exist yet, and has no data"),
-        (template(namespace="octocat/app1"), "'octocat/app1' is no namespace"),
-        (template(namespace=""), "'' is no namespace"),
+        (template(namespace="octocat/app1"), "'octocat/app1' is not a namespace"),
+        (template("a\udc80.yaml"), "is not a valid name for a template"),
+        (template(namespace=""), "'' is not a namespace"),
     ],
 )
 def test_bad_input_is_refused_before_any_change(drone, server, entry, message):

@@ -111,9 +111,9 @@ def test_exclusive_spares_the_account_whose_token_is_used(drone, server):
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        (user("a b"), "'a b' is no login; use at most 50 letters, digits"),
-        (user(""), "'' is no login"),
-        (user("x" * 51), "is no login"),
+        (user("a b"), "'a b' is not a valid login; use at most 50 letters, digits"),
+        (user(""), "'' is not a valid login"),
+        (user("x" * 51), "is not a valid login"),
         (user("alice", active=False, admin=True), "alice is to be inactive, and an administrator"),
         (user("alice", machine=True), "alice is a person's account, which cannot become a machine's"),
         (user("Alice"), "knows Alice as alice; write it so"),
