@@ -28,7 +28,7 @@ $(TREE):
 	ln -sfn $(CURDIR) $@
 
 .PHONY: test
-test: test-fast sanity other-cores plays browser kernel services molecule quickstart-test real artifact ## Every test (CI calls this)
+test: test-fast sanity other-cores plays browser docs-site kernel services molecule quickstart-test real artifact ## Every test (CI calls this)
 	$(call say,every test passed)
 
 .PHONY: test-fast
@@ -90,6 +90,11 @@ docs: $(TREE) ## Documentation of modules and roles, changelog fragments
 	$(call say,antsibull-docs and antsibull-changelog)
 	PATH="$(ENV):$$PATH" $(ENV)/antsibull-docs lint-collection-docs --plugin-docs --skip-rstcheck .
 	$(ENV)/antsibull-changelog lint
+
+.PHONY: docs-site
+docs-site: $(TREE) ## The documentation as a site in build/docs-site/html, its links checked
+	$(call say,the documentation site)
+	tests/tools/docs-site
 
 .PHONY: sanity
 sanity: ## ansible-test sanity, on the oldest and the newest ansible-core that this machine's Pythons run
@@ -171,5 +176,5 @@ format: ## Format the Python code and mend what ruff can
 lock: ## Resolve requirements/*.in again
 	UV=$$(dirname $$(readlink -f $$(tests/tools/venv uv)))/uv-*/bin/uv
 	cd requirements
-	for name in uv run test oldest browser; do $$UV pip compile -q --upgrade --python-version 3.11 --generate-hashes --custom-compile-command "make lock" $$name.in -o $$name.txt; done
+	for name in uv run test oldest browser docs; do $$UV pip compile -q --upgrade --python-version 3.11 --generate-hashes --custom-compile-command "make lock" $$name.in -o $$name.txt; done
 	$$UV pip compile -q --upgrade --python-version 3.12 --generate-hashes --custom-compile-command "make lock" newest.in -o newest.txt
