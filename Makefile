@@ -55,6 +55,12 @@ unit: $(TREE) ## Unit and contract tests, on the default ansible-core; or TEST=p
 	$(call say,$(or $(TEST),unit and contract tests))
 	$(ENV)/pytest -q $(if $(TEST),$(TEST),-n 2 tests/unit tests/contract tests/drone)
 
+.PHONY: fuzz
+fuzz: $(TREE) ## Any value in any option of any module, for SECONDS (600) with SEED (random); `make test` does it shortly
+	$(call say,any value in any option)
+	MULTIARCH_DRONE_FUZZ_SECONDS=$(or $(SECONDS),600) MULTIARCH_DRONE_FUZZ_SEED=$(or $(SEED),$(shell date +%s)) \
+		$(ENV)/pytest -q -n 2 tests/unit/plugins/modules/test_every_module_survives_any_option.py
+
 .PHONY: coverage
 coverage: $(TREE) ## Which lines of plugins/ the unit and contract tests run, by package; what nothing imports counts too
 	$(call say,coverage of the unit and contract tests)

@@ -71,7 +71,11 @@ class Module(AnsibleModule):  # type: ignore[misc]
         self, *args: Any, find_secrets: Callable[[Mapping[str, Any]], Iterable[str]] | None = None, **options: Any
     ) -> None:
         self._find_secrets = find_secrets
-        super().__init__(*args, **options)
+        try:
+            super().__init__(*args, **options)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            # ansible-core's own checks end in a traceback for some values, such as 1e400 for a number.
+            self.fail_json(msg=f"an option has a value that Ansible cannot use: {error}")
 
     def _load_params(self) -> None:
         # Before the validation, which replaces what is wrong by nothing and quotes it in its message.

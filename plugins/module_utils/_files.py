@@ -45,8 +45,7 @@ def read_file(path: str) -> File | None:
     import pwd
 
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            text, found = file.read(), os.fstat(file.fileno())
+        text, found = read_regular(path).decode("utf-8", "surrogateescape"), os.stat(path)
     except OSError:
         return None
     try:
@@ -54,6 +53,15 @@ def read_file(path: str) -> File | None:
     except KeyError:
         owner = str(found.st_uid)
     return File(text, found.st_mode & 0o7777, owner)
+
+
+def read_regular(path: str) -> bytes:
+    """Return the content of a regular file; a device, which has no end, or a FIFO, which nobody writes, is an OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "is not a regular file", path)
+        return file.read()
 
 
 def put(path: str, file: File | None) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Callable, Mapping
 
 from ._files import sweep_temporary_directories
 from ._problem import Problem
+from ._values import check_values
 
 if TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
@@ -21,6 +22,7 @@ def serve(module: AnsibleModule, work: Callable[[AnsibleModule], Mapping[str, An
     if not module.check_mode:
         sweep_temporary_directories()
     try:
+        check_values(getattr(module, "argument_spec", {}), getattr(module, "params", {}))
         result, end = dict(work(module)), module.exit_json
     except Problem as problem:
         result, end = {"msg": str(problem), **problem.facts}, module.fail_json

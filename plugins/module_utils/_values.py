@@ -33,8 +33,9 @@ def _check_number(name: str, value: Any) -> None:
     # To Python true is a number, and ansible-core takes it for one.
     if isinstance(value, bool):
         raise Problem(f"{name} is {str(value).lower()}, which is not a number", "write a number")
-    if not -LARGEST <= value <= LARGEST:
-        raise Problem(f"{name} is {value:g}, which is too large", f"write a number up to {LARGEST}")
+    if not -LARGEST <= value <= LARGEST:  # nor is nan
+        shown = str(value) if len(str(value)) < 30 else f"of {len(str(value))} digits"
+        raise Problem(f"{name} is {shown}, which is too large", f"write a number up to {LARGEST}")
 
 
 def _check_text(name: str, value: Any) -> None:
@@ -46,5 +47,9 @@ def _check_text(name: str, value: Any) -> None:
     elif isinstance(value, (list, tuple)):
         for item in value:
             _check_text(name, item)
+    elif isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise Problem(
+            f"{name} has a character that is no Unicode, as of a file in another encoding", "write it in UTF-8"
+        )
     elif isinstance(value, str) and "\0" in value:
         raise Problem(f"{name} has a NUL character, which no path, file or variable can hold", "leave it out")

@@ -15,6 +15,7 @@ import os
 from dataclasses import dataclass
 from typing import Any, Mapping
 
+from .._files import read_regular
 from .._problem import Problem
 from . import engine as _engine
 
@@ -95,12 +96,12 @@ def _flags_of(pid: int) -> list[str]:
 def _json_object(path: str, hint: str) -> tuple[bytes | None, dict[str, Any]]:
     """Return a file's bytes and the JSON object in it; (None, {}) where there is no file."""
     try:
-        with open(path, "rb") as file:
-            text = file.read()
+        text = read_regular(path)
     except FileNotFoundError:
         return None, {}
     except OSError as error:
-        raise Problem(f"{path} cannot be read: {error.strerror}", "run the task as root (become)") from error
+        todo = "run the task as root (become)" if isinstance(error, PermissionError) else "name a file"
+        raise Problem(f"{path} cannot be read: {error.strerror}", todo) from error
     if not text.strip():
         return text, {}
     try:

@@ -364,3 +364,11 @@ def test_no_other_file_of_the_hosts_makes_files_or_directories_by_hand():
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in by_hand:
                 found.append(f"{path.relative_to(PLUGINS)}:{node.lineno} {node.func.attr}")
     assert found == []
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "fifo"])
+def test_only_regular_files_are_read(tmp_path, path):
+    os.mkfifo(tmp_path / "fifo")
+    assert read_file(str(tmp_path / path)) is None
+    with pytest.raises(OSError, match="is not a regular file"):
+        _files.read_regular(str(tmp_path / path))
