@@ -30,9 +30,10 @@ options:
       - V(buildx) is that the packages of O(engine_source) have buildx among them.
       - V(containerd_store) is that their engine has the containerd image store, which the builder driver C(docker) needs to build
         for several platforms.
+      - V(image_store) is that the running engine has that store, or holds nothing that turning it on would hide.
     type: list
     elements: str
-    choices: [distribution, rights, systemd, kernel, disk, privileged, buildx, containerd_store]
+    choices: [distribution, rights, systemd, kernel, disk, privileged, buildx, containerd_store, image_store]
     default: []
   packages:
     description: Debian packages whose installed versions are returned.
@@ -74,7 +75,7 @@ distribution:
   description: The distribution.
   returned: always
   type: dict
-  sample: {id: debian, version: "13", codename: trixie, name: Debian GNU/Linux 13 (trixie)}
+  sample: {id: debian, version: "13", codename: trixie, name: Debian GNU/Linux 13 (trixie), like: ""}
 kernel:
   description: The kernel's release.
   returned: always
@@ -136,21 +137,12 @@ docker:
 """
 
 from ..module_utils._arguments import Module
-from ..module_utils._docker.info import CHECKS, work
+from ..module_utils._docker.info import ARGUMENTS, work
 from ..module_utils._serve import serve
 
 
 def main() -> None:
-    module = Module(
-        argument_spec={
-            "require": {"type": "list", "elements": "str", "choices": CHECKS, "default": []},
-            "packages": {"type": "list", "elements": "str", "default": []},
-            "disk_path": {"type": "path", "default": "/var/lib/docker"},
-            "min_free_gib": {"type": "float", "default": 5},
-            "engine_source": {"type": "str", "choices": ["distribution", "docker"], "default": "distribution"},
-        },
-        supports_check_mode=True,
-    )
+    module = Module(argument_spec=dict(ARGUMENTS), supports_check_mode=True)
     serve(module, work)
 
 

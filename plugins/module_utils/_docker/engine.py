@@ -115,8 +115,21 @@ def engine_of(info: Mapping[str, Any]) -> Engine:
     )
 
 
+def image_names() -> tuple[str, ...]:
+    """Return the names of the images that the engine holds."""
+    rows = _ask("/images/json", list)
+    names = {str(tag) for row in rows if isinstance(row, dict) for tag in row.get("RepoTags") or ()}
+    return tuple(sorted(names - {"<none>:<none>"}))
+
+
 def get(url: str, *, path: str = SOCKET, timeout: float = 20) -> dict[str, Any]:
-    """Return the engine's JSON answer to a GET request."""
+    """Return the engine's answer to a GET request, a JSON object."""
+    value: dict[str, Any] = _ask(url, dict, path=path, timeout=timeout)
+    return value
+
+
+def _ask(url: str, kind: type, *, path: str = SOCKET, timeout: float = 20) -> Any:
+    """Return the engine's JSON answer to a GET request, of a type that it must have."""
     answer = b"".join(stream(url, path=path, timeout=timeout))
     head = answer.partition(b"\r\n\r\n")[0]
     status = head.partition(b"\r\n")[0].decode("utf-8", "replace")
@@ -124,7 +137,7 @@ def get(url: str, *, path: str = SOCKET, timeout: float = 20) -> dict[str, Any]:
         value = json.loads(answer[len(head) :].decode())
     except ValueError as error:
         raise Problem(f"the Docker engine at {path} answered {url} with {status!r} and no JSON: {error}") from error
-    if " 200 " not in status or not isinstance(value, dict):
+    if " 200 " not in status or not isinstance(value, kind):
         raise Problem(f"the Docker engine at {path} answered {url} with {status!r}: {value}")
     return value
 

@@ -31,6 +31,8 @@ KERNEL_WITH_F = (4, 8)
 DISTRIBUTIONS = {("debian", "12"), ("debian", "13"), ("ubuntu", "22.04"), ("ubuntu", "24.04")}
 # Until 23.0 the engine gave a privileged container every capability the kernel has, its own or not (moby 42933).
 ENGINE_WITH_BOUNDED_PRIVILEGES = (23, 0)
+# The first engine whose containerd image store builds for several platforms.
+ENGINE_WITH_STORE = (24, 0)
 # The engines that distributions bring, as far as they cannot do something that we ask for.
 OLD_ENGINES = {("debian", "12"): "20.10"}
 WITHOUT_BUILDX = {("debian", "12")}
@@ -40,7 +42,7 @@ WITHOUT_BUILDX = {("debian", "12")}
 class Host:
     """A host as read at one moment."""
 
-    distribution: Mapping[str, str]  # os-release: id, version, codename, name
+    distribution: Mapping[str, str]  # os-release: id, version, codename, name, like
     kernel: str
     architecture: str  # as `uname -m` says
     python: str
@@ -53,6 +55,7 @@ class Host:
     packages: Mapping[str, str]  # version, or "" where it is not installed
     unit: _engine.Unit
     engine: _engine.Engine | None
+    images: tuple[str, ...] = ()  # what the containerd image store would hide, by name
 
     @property
     def release(self) -> tuple[str, str]:
@@ -67,6 +70,7 @@ def read(*, packages: Iterable[str] = (), disk_path: str = "/var/lib/docker", ro
     while not os.path.isdir(path):
         path = os.path.dirname(path)
     space = os.statvfs(path)
+    engine = _engine.read(state) if os.geteuid() == 0 else None
     return Host(
         distribution=distribution(_text(root, "etc/os-release") or _text(root, "usr/lib/os-release")),
         kernel=uname.release,
@@ -82,7 +86,8 @@ def read(*, packages: Iterable[str] = (), disk_path: str = "/var/lib/docker", ro
         disk_free=space.f_bavail * space.f_frsize,
         packages=installed(_text(root, "var/lib/dpkg/status"), packages),
         unit=state,
-        engine=_engine.read(state) if os.geteuid() == 0 else None,
+        engine=engine,
+        images=_engine.image_names() if engine and engine.images and not engine.containerd_store else (),
     )
 
 
@@ -94,6 +99,7 @@ def distribution(os_release: str) -> dict[str, str]:
         "version": found.get("VERSION_ID", ""),
         "codename": found.get("VERSION_CODENAME", ""),
         "name": found.get("PRETTY_NAME", "an unknown distribution"),
+        "like": found.get("ID_LIKE", ""),
     }
 
 
@@ -131,10 +137,7 @@ def problems(host: Host, *, min_free_gib: float, engine_source: str) -> dict[str
     found: dict[str, Problem] = {}
     known = ", ".join(f"{name.capitalize()} {version}" for name, version in sorted(DISTRIBUTIONS))
     if host.release not in DISTRIBUTIONS:
-        found["distribution"] = Problem(
-            f"{host.distribution['name']} is no distribution that the roles know the packages of",
-            f"use one of {known}, or install Docker yourself and use the modules alone",
-        )
+        found["distribution"] = _unknown(host.distribution, known)
     if host.uid != 0:
         found["rights"] = Problem(f"the task runs as user id {host.uid}, not as root", "connect as root or set become")
     if not host.systemd:
@@ -170,10 +173,39 @@ def problems(host: Host, *, min_free_gib: float, engine_source: str) -> dict[str
             "take Docker's own packages (docker_engine_source=docker), or leave the store to the engine "
             "(docker_engine_containerd_store=auto) and give builder_builders one with the driver docker-container or remote",
         )
+    if host.engine and not host.engine.containerd_store and (host.engine.images or host.engine.containers):
+        found["image_store"] = _hidden(host.engine, host.images)
     privileged = _privileged(host, engine_source)
     if privileged:
         found["privileged"] = privileged
     return {check: str(problem) for check, problem in found.items()}
+
+
+def _unknown(distribution: Mapping[str, str], known: str) -> Problem:
+    """Return why the roles cannot install packages on a distribution."""
+    name = distribution["name"]
+    hint = f"use one of {known}, or install Docker and QEMU yourself and use the modules alone"
+    family = {distribution["id"], *distribution.get("like", "").split()}
+    if family & {"debian", "ubuntu"}:
+        return Problem(f"{name} is not a release that the roles know the packages of", hint)
+    return Problem(f"{name} is not Debian or Ubuntu, and the roles install packages with apt", hint)
+
+
+def _hidden(engine: _engine.Engine, images: tuple[str, ...]) -> Problem:
+    """Return why an engine that holds something cannot build for several platforms by itself, and both ways out."""
+    shown = ", ".join(images[:5]) + (f" and {len(images) - 5} more" if len(images) > 5 else "")
+    held = f"{engine.images} images" + (f" ({shown})" if shown else "") + f" and {engine.containers} containers"
+    if _engine.version_tuple(engine.version) < ENGINE_WITH_STORE:
+        return Problem(
+            f"this engine (Docker {engine.version}) has no containerd image store, without which the builder driver docker builds "
+            "for one platform only",
+            "use Docker 24.0 or later, or give builder_builders one with the driver docker-container",
+        )
+    return Problem(
+        f"this engine holds {held} and has no containerd image store, without which the builder driver docker builds for one "
+        "platform only; docker_engine_containerd_store=auto does not turn the store on, since it would hide them",
+        "set docker_engine_containerd_store=true where they may be hidden, or give builder_builders one with the driver docker-container",
+    )
 
 
 def as_result(host: Host) -> dict[str, Any]:

@@ -5,20 +5,40 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Mapping
 
 from .._problem import Problem
+from .._values import check_values
 from . import host as _host
 
 if TYPE_CHECKING:
     from .._arguments import Module
 
-CHECKS = ["distribution", "rights", "systemd", "kernel", "disk", "privileged", "buildx", "containerd_store"]
+CHECKS = [
+    "distribution",
+    "rights",
+    "systemd",
+    "kernel",
+    "disk",
+    "privileged",
+    "buildx",
+    "containerd_store",
+    "image_store",
+]
+# What of a host is looked at, as an argument spec.
+ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
+    "require": {"type": "list", "elements": "str", "choices": CHECKS, "default": []},
+    "packages": {"type": "list", "elements": "str", "default": []},
+    "disk_path": {"type": "path", "default": "/var/lib/docker"},
+    "min_free_gib": {"type": "float", "default": 5},
+    "engine_source": {"type": "str", "choices": ["distribution", "docker"], "default": "distribution"},
+}
 
 
 def work(module: Module) -> dict[str, Any]:
     """Return the result of runner_host_info."""
     wanted = module.params
+    check_values(ARGUMENTS, wanted)
     host = _host.read(packages=wanted["packages"], disk_path=wanted["disk_path"])
     problems = _host.problems(host, min_free_gib=wanted["min_free_gib"], engine_source=wanted["engine_source"])
     facts = {**_host.as_result(host), "problems": problems}

@@ -71,7 +71,7 @@ def test_a_good_host_lacks_nothing() -> None:
 @pytest.mark.parametrize(
     ("change", "check", "said"),
     [
-        ({"distribution": {**BOOKWORM, "version": "11", "name": "Debian 11"}}, "distribution", "Debian 11 is no distribution"),
+        ({"distribution": {**BOOKWORM, "version": "11", "name": "Debian 11"}}, "distribution", "Debian 11 is not a release that the roles know"),
         ({"uid": 1000}, "rights", "user id 1000, not as root; connect as root or set become"),
         ({"systemd": False}, "systemd", "systemd does not run this host"),
         ({"kernel": "4.4.0-210-generic"}, "kernel", "upgrade the kernel to 4.8"),
@@ -142,6 +142,7 @@ def test_os_release_is_read_with_and_without_quotes() -> None:
         "version": "13",
         "codename": "trixie",
         "name": "Debian GNU/Linux 13 (trixie)",
+        "like": "",
     }
     assert _host.distribution("ID='ubuntu'\nVERSION_ID='24.04'\n")["version"] == "24.04"
     assert _host.distribution("")["name"] == "an unknown distribution"
@@ -160,3 +161,51 @@ def test_a_disk_directory_that_does_not_exist_yet_counts_by_its_parent(
     assert host.release == ("debian", "13")
     assert not host.systemd
     assert not host.binfmt_misc
+
+
+@pytest.mark.parametrize(
+    ("id", "like", "words"),
+    [
+        ("fedora", "", "Some OS is not Debian or Ubuntu, and the roles install packages with apt"),
+        ("rocky", "rhel centos fedora", "is not Debian or Ubuntu"),
+        ("linuxmint", "ubuntu debian", "is not a release that the roles know the packages of"),
+        ("debian", "", "is not a release that the roles know the packages of"),
+    ],
+)
+def test_a_distribution_is_told_apart_from_a_release(id: str, like: str, words: str) -> None:
+    other = {"id": id, "version": "41", "codename": "", "name": "Some OS", "like": like}
+    said = problems(replace(GOOD, distribution=other))["distribution"]
+    assert words in said
+    assert "use one of Debian 12, Debian 13" in said
+
+
+def holding(**changes: object) -> _engine.Engine:
+    found = {
+        "version": "26.1.5",
+        "containers": 1,
+        "running": 0,
+        "images": 7,
+        "data_root": "/",
+        "containerd_store": False,
+        "info": {},
+    }
+    return _engine.Engine(**{**found, **changes})  # type: ignore[arg-type]
+
+
+def test_an_engine_that_holds_images_without_the_store_names_them_and_both_ways_out() -> None:
+    images = tuple(f"app:{number}" for number in range(7))
+    said = problems(replace(GOOD, engine=holding(), images=images))["image_store"]
+    assert "7 images (app:0, app:1, app:2, app:3, app:4 and 2 more) and 1 containers" in said
+    assert "docker_engine_containerd_store=true" in said
+    assert "driver docker-container" in said
+
+
+@pytest.mark.parametrize("changes", [{"containerd_store": True}, {"images": 0, "containers": 0}])
+def test_an_engine_with_the_store_or_with_nothing_to_hide_lacks_nothing(changes: dict[str, object]) -> None:
+    assert "image_store" not in problems(replace(GOOD, engine=holding(**changes)))
+
+
+def test_an_engine_too_old_for_the_store_is_not_told_to_turn_it_on() -> None:
+    said = problems(replace(GOOD, engine=holding(version="20.10.24+dfsg1")))["image_store"]
+    assert "use Docker 24.0 or later" in said
+    assert "=true" not in said
