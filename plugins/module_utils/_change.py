@@ -25,7 +25,7 @@ class Step(NamedTuple):
     """One change: what it does, in words ("register qemu-aarch64"), how, and how it is taken back.
 
     A step is all or nothing, unless it is `partial`: then an `apply` that fails may have done a part, which `undo` takes
-    back as well. `check` runs before `apply`, and changes nothing.
+    back as well; it returns False where there was nothing to take back. `check` runs before `apply`, and changes nothing.
     """
 
     summary: str
@@ -130,8 +130,8 @@ def _taken_back(failed: str, error: Exception, done: Iterable[Step]) -> tuple[Se
         why = ""
         try:
             if step.undo is not None:
-                step.undo()
-                restored.append(step.summary)
+                if step.undo() is not False:
+                    restored.append(step.summary)
                 continue
         except (Problem, OSError) as undo_error:
             why = f" ({undo_error})"

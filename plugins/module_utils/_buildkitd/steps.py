@@ -15,7 +15,7 @@ from typing import Callable, Iterable, Mapping
 
 from .._change import Step
 from .._docker.engine import call, journal_words, must
-from .._files import make_directory, names, put_all, uid
+from .._files import make_directory, names, put_all, read_file, uid
 from .._problem import Problem
 from .wish import CONFIG, STATE, Daemon, Programs, unit_of
 from .world import Left, World, declared_before, programs_of, refuses_strangers, workers
@@ -97,19 +97,22 @@ class Change:
             self._attempted = True
             _start(self._daemon, self._tools)
 
-        def undo() -> None:
-            if not self._wrong:  # or the old daemon has to wait for its old files
-                self._take_back()
+        def undo() -> bool:
+            return bool(self._wrong) or self._take_back()  # or the old daemon has to wait for its old files
 
         verb = "restart" if self._world.service.active else "start"
         return Step(f"{verb} {self._daemon.unit}", apply, undo, partial=True)
 
-    def _take_back(self) -> None:
-        """Put the old files back, and the old daemon to work where it worked before."""
+    def _take_back(self) -> bool:
+        """Put the old files back, and the old daemon to work where it worked before; say whether anything had changed."""
         unit, had = self._daemon.unit, self._world.service.active
         if self._attempted and not had:
             call("systemctl", "stop", unit)
-        put_all({path: self._world.files.get(path) for path in self._wrong})
+        old = {path: self._world.files.get(path) for path in self._wrong}
+        changed = {path: file for path, file in old.items() if read_file(path) != file}
+        if not (changed or self._made or self._attempted):
+            return False  # to write again what is there would fail on a full disk
+        put_all(changed)
         for path in reversed(self._made):
             with contextlib.suppress(OSError):  # the daemon has written into it
                 os.rmdir(path)
@@ -118,6 +121,7 @@ class Change:
         if self._attempted and had:
             call("systemctl", "reset-failed", unit)
             must("systemctl", "restart", unit)
+        return True
 
 
 def enable(daemon: Daemon) -> Step:

@@ -41,9 +41,10 @@ class Change:
 
         self._written = True
 
-        def undo() -> None:
-            _restore(world)
+        def undo() -> bool:
+            changed = _restore(world)
             self._bring_back()
+            return changed or self._attempted
 
         return Step(f"write {what}", lambda: _write(world, self._wish), undo, partial=True)
 
@@ -134,9 +135,21 @@ def _write_record(path: str, ours: Mapping[str, Any], pending: str) -> None:
     _replace(path + RECORD_SUFFIX, _text(record) if ours or pending else None, mode=0o600)
 
 
-def _restore(world: World) -> None:
-    _replace(world.path, world.text)
-    _replace(world.path + RECORD_SUFFIX, world.record_text, mode=0o600)
+def _restore(world: World) -> bool:
+    """Put back both files; say whether one had changed."""
+    before = {world.path: world.text, world.path + RECORD_SUFFIX: world.record_text}
+    changed = {path: text for path, text in before.items() if _bytes(path) != text}
+    for path, text in changed.items():
+        _replace(path, text, mode=0o644 if path == world.path else 0o600)
+    return bool(changed)
+
+
+def _bytes(path: str) -> bytes | None:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
 
 
 def _replace(path: str, text: bytes | None, *, mode: int = 0o644) -> None:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Iterable, Mapping
 from .._change import Step
 from .._docker.cli import last_words
 from .._docker.engine import call, must
-from .._files import File, make_directory, names, put, put_all, temporary_directory
+from .._files import File, make_directory, names, put, put_all, read_file, temporary_directory
 from .._problem import Problem
 from . import prune
 from .wish import BUILDS, CONFIG, CONTAINER, ENVIRONMENT, PROGRAMS, UNIT, Runner
@@ -71,28 +71,31 @@ class Change:
             self._begun = "start"
             _begin(self._ready)
 
-        def undo() -> None:
-            if not self._wrong:  # or the old runner has to wait for its old files
-                self._take_back()
+        def undo() -> bool:
+            return bool(self._wrong) or self._take_back()  # or the old runner has to wait for its old files
 
         works = self._world.service.state in ("active", "activating", "deactivating")
         return Step(f"{'drain and restart' if works else 'start'} {UNIT}", apply, undo, partial=True)
 
-    def _take_back(self) -> None:
-        """Put the old files back, and the old runner to work where it worked before."""
+    def _take_back(self) -> bool:
+        """Put the old files back, and the old runner to work where it worked before; say whether anything had changed."""
+        changed = [path for path in self._wrong if read_file(path) != self._world.files.get(path)]
+        if not (changed or self._begun):
+            return False  # to write again what is there would fail on a full disk
         had = self._world.service.active
         if self._begun == "start" and not had:
             _stop(self._ready)
-        _write(self._world.files, self._wrong)
+        _write(self._world.files, changed)
         must("systemctl", "daemon-reload")
         if not self._begun or not had:
-            return
+            return True
         if self._begun == "drain":
             # It still drains: systemd starts it again, with its old settings, when its builds have ended.
             must("systemctl", "restart", "--no-block", UNIT)
-            return
+            return True
         _stop(self._ready)
         _begin(self._ready)
+        return True
 
 
 def drain_and_stop(world: World, policy: Policy) -> Step:

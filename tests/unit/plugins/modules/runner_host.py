@@ -195,6 +195,7 @@ class Host:
         monkeypatch.setattr(engine, "stream", self.stream)
         monkeypatch.setattr(world, "read_file", self.files.get)
         monkeypatch.setattr(steps, "put_all", self.put_all)
+        monkeypatch.setattr(steps, "read_file", self.files.get)
         monkeypatch.setattr(steps, "put", lambda path, file: None)  # the copies of a rehearsal
         monkeypatch.setattr(steps, "time", clock)
         monkeypatch.setattr(steps, "_listen", lambda *_unused: self.rehearsal)

@@ -244,6 +244,21 @@ def test_a_daemon_that_does_not_start_gets_its_old_files_back_and_runs_as_before
     assert host.calls[-1] == f"systemctl restart {UNIT}"
 
 
+def test_a_disk_that_is_full_changes_nothing_and_says_so(host, declare, monkeypatch):
+    declare(MAIN)
+    before = host.state
+
+    def full(files):
+        if files:
+            raise OSError(28, "No space left on device", next(iter(files)))
+
+    monkeypatch.setattr(steps, "put_all", full)
+    failed = declare({**MAIN, "config": {"debug": True}})
+    assert "No space left on device" in failed["msg"]
+    assert "nothing was changed" in failed["msg"]
+    assert host.state == before
+
+
 def test_a_daemon_that_serves_whoever_comes_is_no_success(host, declare):
     host.serves_strangers = True
     failed = declare(MAIN)
