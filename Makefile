@@ -169,6 +169,14 @@ services: $(TREE) ## A real registry, a real BuildKit, steps as Drone's runner r
 	PATH="$(ENV):$$PATH" $(ENV)/pytest -q tests/registry tests/buildkit
 	$(ENV)/pytest -q -n 2 tests/pipelines
 
+.PHONY: kubernetes
+kubernetes: $(TREE) ## Builders in a real cluster of one node in a container
+	$(call say,a real Kubernetes)
+	tests/tools/packages runc:runc kubectl:kubernetes-client
+	roles/lab/files/machine engine
+	roles/lab/files/machine image trixie
+	PATH="$(ENV):$$PATH" $(ENV)/pytest -q -n 6 tests/kubernetes
+
 .PHONY: artifact
 artifact: ## The tarball: its contents, galaxy-importer, and its use once installed
 	$(call say,the artifact)

@@ -137,10 +137,10 @@ notes:
   - buildx names a node's container by the node, not by the user. Two users of one daemon need other names for their builders;
     a container that no builder of this user has, and that differs, is an error unless O(recreate=always).
   - A container that is made anew ends the builds that run in it.
-  - With O(driver=kubernetes) buildx leaves a deployment that is there as it is, so a change removes it first, and buildx makes
-    the new one. What runs in the cluster (its image, limits and configuration) is not compared with what is declared. Tested up
-    to the API; what only a cluster can show is whether its pods start there, reach registries, are allowed what BuildKit needs
-    (privileged, unless V(rootless)) and are scheduled where the nodes are that the platforms name.
+  - With O(driver=kubernetes) a change starts new deployments, whose names end with six characters more, beside the old ones, and removes
+    the old ones when the new ones have answered and have built for the platforms that they declare. Reading starts nothing. What runs in
+    the cluster is compared with what is declared where the host has C(kubectl), which also gives the reasons of pods that do not start.
+    The rights that are needed, and what happens to the cache, stand in C(docs/kubernetes.md) of the collection's repository.
 seealso:
   - module: multiarch.drone.buildx_builder_info
 """

@@ -79,6 +79,9 @@ class Driver:
                     "name the node otherwise: its container has that name",
                 )
 
+    def check_config(self, builder: Builder, config: Mapping[str, Any]) -> None:
+        """Raise a Problem where a node cannot have the configuration."""
+
     def forces_network_host(self, node: Node) -> bool:
         """Return whether buildx adds the entitlement network.host although others are given."""
         return False

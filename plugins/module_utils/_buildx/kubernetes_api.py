@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 PATIENCE = 20  # seconds, for one request
 UNREACHABLE = re.compile(
     r"connection refused|no such host|no route to host|i/o timeout|network is unreachable|context deadline exceeded"
-    r"|Client\.Timeout|was refused|Unable to connect|invalid configuration|context .* does not exist"
+    r"|Client\.Timeout|was refused|Unable to connect|invalid configuration|context .* does not exist|context was not found"
     r"|requires kubernetes API access|no configuration has been provided|EOF$",
     re.IGNORECASE,
 )

@@ -107,6 +107,15 @@ class KubernetesDriver(Driver):
                         "name the node otherwise: a deployment has dashes where buildx allows underscores",
                     )
 
+    def check_config(self, builder: Builder, config: Mapping[str, Any]) -> None:
+        """Raise a Problem where buildx would lose the configuration: it mounts a volume in its place, unless rootless."""
+        for node in builder.nodes:
+            if config and VOLUME in node.driver_opts and node.driver_opts.get("rootless") != "true":
+                raise Problem(
+                    f"node {node.name}: buildx does not mount the buildkitd_config beside {VOLUME}",
+                    "write what can be written as flags, set rootless: true, or take a cache in the registry and no volume",
+                )
+
     # What is there
 
     def declared_name(self, stored: str, wished: Iterable[str]) -> str:

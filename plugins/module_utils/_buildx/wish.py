@@ -61,6 +61,7 @@ def wish_of(params: Mapping[str, Any], store: Store) -> Wish:
     nodes = tuple(node._replace(files=files) for node in nodes)
     builder = Builder(name, driver.name, nodes)
     driver.check_nodes(builder, _others(store, name))
+    driver.check_config(builder, config)
     return Wish(builder, config, source, tuple(_doubts(source)))
 
 
