@@ -76,8 +76,8 @@ options:
         description:
           - The options of the driver, such as V(image), V(memory), V(network) or V(env.HTTP_PROXY) for V(docker-container), and
             V(cacert), V(cert), V(key) and V(servername) for V(remote).
-          - The values of V(env.NAME) are never shown by this module. Ansible itself logs a task's arguments; set C(no_log) where
-            one is a secret.
+          - The values of V(env.NAME) are never shown or logged by this module, apart from numbers and texts of less than six characters.
+            The controller shows a task's arguments at C(-vvv) only as the module returns them; set C(no_log) where a loop shows its items.
         type: dict
         default: {}
       flags:
@@ -219,9 +219,17 @@ steps:
 from typing import Any
 
 from ..module_utils._arguments import Module
-from ..module_utils._buildx.declare import declare
+from ..module_utils._buildx.declare import declare, variables
 from ..module_utils._docker.cli import DOCKER_CLI_OPTIONS
 from ..module_utils._serve import serve
+
+
+class BuilderModule(Module):
+    """A module that hides the values of env.NAME, which stand in a dictionary of which the rest is shown."""
+
+    def _load_params(self) -> None:
+        super()._load_params()
+        self.no_log_values.update(variables(self.params))
 
 
 def work(module: Module) -> dict[str, Any]:
@@ -232,7 +240,7 @@ def work(module: Module) -> dict[str, Any]:
 
 
 def main() -> None:
-    module = Module(
+    module = BuilderModule(
         argument_spec={
             **DOCKER_CLI_OPTIONS,
             "name": {"type": "str", "required": True},

@@ -41,6 +41,19 @@ def declare(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
     return result
 
 
+def variables(params: Mapping[str, Any]) -> list[str]:
+    """Return the values of the variables that nodes set for their daemons, which may be secrets; the arguments are unchecked."""
+    nodes = params.get("nodes")
+    found = []
+    for node in nodes if isinstance(nodes, list) else [nodes]:
+        opts = node.get("driver_opts") if isinstance(node, Mapping) else None
+        for name, value in opts.items() if isinstance(opts, Mapping) else ():
+            # What is short, or a number, stands in every output: hidden, it would make that unreadable.
+            if str(name).startswith("env.") and len(str(value)) >= 6 and not str(value).isdigit():
+                found.append(str(value))
+    return found
+
+
 def _present(docker: Docker, store: Store, params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
     left: list[str] = []
     wish = wish_of(params, store)

@@ -450,7 +450,17 @@ def test_info_tells_of_builders_and_orphans_and_changes_nothing(declare, engine,
     assert engine.state() == before
 
 
-def test_the_values_of_variables_are_in_no_result(declare, engine):
-    done = declare(nodes=[{"driver_opts": {"env.TOKEN": "s3cret-value"}}], check=True)
-    shown = {key: value for key, value in done.items() if key != "invocation"}
-    assert "s3cret-value" not in json.dumps(shown)
+@pytest.mark.parametrize(
+    "more", [{}, {"flags": 3}, {"driver": "nothing"}, {"nodes": [{"driver_opts": {"env.TOKEN": "s3cret-value"}}, "x"]}]
+)
+def test_the_values_of_variables_are_in_no_result(declare, engine, more):
+    done = declare(**{"nodes": [{"driver_opts": {"env.TOKEN": "s3cret-value"}}], "check": True, **more})
+    assert "s3cret-value" not in json.dumps(done)
+
+
+def test_absent_that_fails_keeps_the_default_builder(declare, engine, run_module):
+    declare(default=True, **SMALL)
+    engine.fail("^rm --force")
+    assert declare(state="absent").failed
+    [builder] = run_module(buildx_builder_info, {"cache": False})["builders"]
+    assert builder["default"] is True

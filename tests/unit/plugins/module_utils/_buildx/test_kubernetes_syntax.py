@@ -71,8 +71,8 @@ def node(name):
 def test_nodes_that_would_share_a_deployment_are_refused():
     with pytest.raises(Problem, match="my_ci and my-ci share the deployment my-ci"):
         KUBERNETES.check_nodes(Builder("b", "kubernetes", (node("my_ci"), node("my-ci"))), [])
+    other = Builder("other", "kubernetes", (node(f"my_ci-{mark()}"),))
     with pytest.raises(Problem, match="share the deployment my-ci with the builder other"):
-        other = Builder("other", "kubernetes", (node(f"my_ci-{mark()}"),))
         KUBERNETES.check_nodes(Builder("b", "kubernetes", (node("my-ci"),)), [other])
     KUBERNETES.check_nodes(Builder("b", "kubernetes", (node("a0"),)), [Builder("c", "remote", (node("a0"),))])
 
