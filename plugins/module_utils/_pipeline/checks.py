@@ -12,7 +12,8 @@ from .._drone.client import Refused, repo_route, route, safe_to_repeat
 from .._problem import Problem, suggest
 from .pipeline import from_secrets
 from .plugins import is_privileged
-from .yaml_patch import read, sign
+from .yaml_patch import sign
+from .yaml_read import read
 
 if TYPE_CHECKING:
     from .._drone.client import Drone

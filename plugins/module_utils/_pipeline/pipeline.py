@@ -77,6 +77,9 @@ class Pipeline:
         """
         given = words.check_shape(description, words.SPEC, "pipeline")
         where = f"pipeline {given['name']}"
+        plugins.check_references(description, where)
+        if not allow_plaintext:
+            _check_clear_text(description, where)
         strategy, image = given["strategy"], given.get("image", "")
         settings: dict[str, Any] = dict(given.pop("settings", {}))
         plugin = plugins.find(given.pop("plugin", "") or ("any" if image and strategy != "remote" else "thegeeklab"))
@@ -127,13 +130,6 @@ class Pipeline:
             **given,
         )
         pipeline._check(where, described=description)
-        clear = pipeline.plaintext()
-        if clear and not allow_plaintext:
-            raise Problem(
-                f"{where}: {' and '.join(clear)} would stand in the file in clear text",
-                "write {from_secret: NAME} and make the secret with multiarch.drone.drone_secret; "
-                "or, for a test, set allow_plaintext to true",
-            )
         return pipeline
 
     def as_settings(self, platforms: Iterable[Platform], **changes: Any) -> dict[str, Any]:
@@ -186,17 +182,6 @@ class Pipeline:
                 )
         # One tag is written as the article writes it.
         return entries[0] if word == "tags" and len(entries) == 1 else entries
-
-    def plaintext(self) -> dict[str, str]:
-        """Return the credentials that stand in the description in clear text, by where they stand."""
-        places = {"settings": self.settings, "environment": self.environment, "build_args": self.build_args}
-        for step in (*self.steps, *self.steps_after):
-            for kind in ("settings", "environment"):
-                if isinstance(step.get(kind), Mapping):
-                    places[f"step {step.get('name')}, {kind}"] = step[kind]
-        found = {f"{place}.{name}": value for place in places for name, value in plugins.credentials_in(places[place])}
-        found.update(plugins.credentials_in({"password": self.password}))
-        return found
 
     def _check(self, where: str, *, described: Mapping[str, Any]) -> None:
         """Raise a Problem where the words contradict each other, or ask for what the strategy cannot do."""
@@ -300,6 +285,17 @@ class Pipeline:
                     raise Problem(
                         f"{where}: no builder builds {platform}", f"they build {', '.join(map(str, sorted(buildable)))}"
                     )
+
+
+def _check_clear_text(description: Mapping[str, Any], where: str) -> None:
+    """Raise a Problem for a credential that would stand in the file for everybody to read."""
+    clear = dict.fromkeys(place for place, _text in plugins.clear_text(description))
+    if clear:
+        raise Problem(
+            f"{where}: {' and '.join(clear)} would stand in the file in clear text",
+            "write {from_secret: NAME} and make the secret with multiarch.drone.drone_secret; "
+            "or, for a test, set allow_plaintext to true",
+        )
 
 
 # Settings that make tags, or do without.

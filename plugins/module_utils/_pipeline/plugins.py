@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any, Iterable, Iterator, Mapping
 from urllib.parse import unquote
 
+from .._arguments import texts
 from .._problem import Problem, suggest
 
 
@@ -224,33 +226,65 @@ def has_substitution(text: str) -> bool:
     return "$" in text or "{{" in text
 
 
-def credentials_in(mapping: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return the (name, value) of each credential that stands in settings or an environment in clear text."""
-    found = []
-    for name, value in mapping.items():
-        if not isinstance(value, str) or not value or name.lower() in _NO_CREDENTIAL:
-            continue
-        if re.fullmatch(r"\$\$?\{?\w+\}?", value):  # a name that Drone or the shell puts the value in for
-            continue
-        if CREDENTIAL.search(name) or (name.lower() == "config" and '"auth' in value):
-            found.append((name, value))
-    return found
+def clear_text(value: object, place: str = "", name: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the (place, text) of each credential that a value holds in clear text, however deeply it is nested.
+
+    What a credential's name leads to is one, in whatever shape, but for {from_secret: NAME} and a variable's name. So is
+    what stands behind its name in NAME=value, and a password in a URL.
+    """
+    if is_credential(name, value):
+        if not _is_reference(value):
+            yield from ((place, text) for text in texts(value) if not _is_reference(text))
+    elif isinstance(value, Mapping):
+        for key, one in value.items():
+            if key != "from_secret":
+                dot = "" if not place else " " if place.endswith(",") else "."
+                yield from clear_text(one, f"{place}{dot}{key}", str(key))
+    elif isinstance(value, (list, tuple)):
+        for one in value:
+            named = one.get("name") if isinstance(one, Mapping) else None
+            yield from clear_text(one, f"step {named}," if isinstance(named, str) and named else place)
+    elif isinstance(value, str):
+        key, _equals, assigned = value.partition("=")
+        if is_credential(key, assigned) and not _is_reference(assigned):
+            yield (f"{place}.{key}" if place else key), assigned
+        for password in re.findall(r"://[^/@:\s]*:([^/@\s]+)@", value):
+            if not _is_reference(password):
+                yield place, password
+
+
+def is_credential(name: str, value: object) -> bool:
+    """Tell whether a setting or variable of this name holds a credential."""
+    if value in (None, "", False, True) or name.lower() in _NO_CREDENTIAL:
+        return False
+    return bool(CREDENTIAL.search(name)) or (name.lower() == "config" and isinstance(value, str) and '"auth' in value)
+
+
+def _is_reference(value: object) -> bool:
+    """Tell whether Drone or the shell puts the value in: {from_secret: NAME}, or a variable's name."""
+    if isinstance(value, Mapping):
+        return set(value) == {"from_secret"} and isinstance(value["from_secret"], str)
+    return isinstance(value, str) and bool(re.fullmatch(r"\$\$?\{?\w+\}?|\{\{ *\.input\.[\w.]+ *\}\}", value))
 
 
 def credentials_within(value: object) -> Iterator[str]:
-    """Yield each credential in clear text anywhere in a value: by its name, as NAME=value, or as a password in a URL."""
+    """Yield each credential in clear text anywhere in a value, as it is written and as it is meant in a URL."""
+    for _place, text in clear_text(value):
+        yield from (text, unquote(text))
+
+
+def check_references(value: object, where: str) -> None:
+    """Raise a Problem for a misspelt from_secret, which Drone would hand to the step as a text."""
     if isinstance(value, Mapping):
-        inner = {str(name): one for name, one in value.items() if name != "from_secret"}
-        yield from (credential for _name, credential in credentials_in(inner))
-        value = list(inner.values())
-    if isinstance(value, (list, tuple)):
+        for key, one in value.items():
+            if isinstance(key, str) and key != "from_secret" and len(value) == 1:
+                word = re.sub(r"[^a-z]", "", key.lower())
+                if get_close_matches(word, ["fromsecret"], n=1, cutoff=0.8):
+                    raise Problem(f"{where}: {key!r} does not name a secret", "write {from_secret: NAME}")
+            check_references(one, f"{where}, {key}")
+    elif isinstance(value, (list, tuple)):
         for one in value:
-            yield from credentials_within(one)
-    elif isinstance(value, str):
-        name, _equals, assigned = value.partition("=")
-        yield from (credential for _name, credential in credentials_in({name: assigned}))
-        for password in re.findall(r"://[^/@:\s]*:([^/@\s]+)@", value):
-            yield from (password, unquote(password))
+            check_references(one, where)
 
 
 def image_name(image: str) -> str:

@@ -46,8 +46,10 @@ class Target:
         try:
             self._found = Branch.read(self.remote, self.branch, self.wish.paths)
             self._texts = before, after = self.wish.text(self._found.files, str(self.remote))
-        except Problem as problem:
-            self.problem = problem
+        except Exception as error:  # every repository is an island: what one of them holds stops no other
+            self.problem = (
+                error if isinstance(error, Problem) else Problem(f"{self.remote}: {type(error).__name__}: {error}")
+            )
             self.close()
             return None
         if before == after:

@@ -17,7 +17,8 @@ from .._problem import Problem
 from .checks import NEED_HOSTS, Server, check_hosts
 from .pipeline import Pipeline
 from .strategies import check_cross, documents
-from .yaml_patch import left_as_is, put, read, take
+from .yaml_patch import left_as_is, put, take
+from .yaml_read import oddities, read
 
 if TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
@@ -75,6 +76,7 @@ class Wish:
                 raise Problem(f"{here}: strategy native needs {', '.join(left)}", "set scope to pipeline")
             self.warnings.update(f"{here}: scope step leaves {one} as it is" for one in left)
         after = put(before, self.documents, scope=self.scope, step=pipeline.step, where=here)
+        self.warnings.update(oddities(after, here))
         return before, self._checked(before, after, here)
 
     def _checked(self, before: str, after: str, here: str) -> str:
@@ -117,9 +119,8 @@ def wish_of(module: AnsibleModule, server: Server | None, entry: Mapping[str, An
     given = {name: value for name, value in (options["pipeline"] or {}).items() if value is not None}
     description = {**given, **(entry.get("pipeline") or {})}
     path = entry.get("config_path") or options["config_path"]
-    if path != posixpath.normpath(path) or path.startswith(("/", "..")) or re.search(r"[\x00-\x1f]", path):
-        raise Problem(f"config_path {path!r} is no path below the repository's root", "write it as .drone.yml")
-    if re.search(r"\.(star|starlark|jsonnet|libsonnet)$", path, re.IGNORECASE):
+    check_path("config_path", path)
+    if re.search(r"\.(star|starlark|script|jsonnet|libsonnet)$", path, re.IGNORECASE):
         raise Problem(
             f"config_path {path} is a program that makes a pipeline, and no YAML",
             "set it to the YAML file that Drone reads, or write the pipeline into the program yourself",
@@ -133,7 +134,7 @@ def wish_of(module: AnsibleModule, server: Server | None, entry: Mapping[str, An
             "deploy it as a template, or write the value",
         )
     platforms = options["runner_platforms"]
-    return Wish(
+    wish = Wish(
         pipeline,
         options["scope"],
         options["state"] == "absent",
@@ -142,6 +143,34 @@ def wish_of(module: AnsibleModule, server: Server | None, entry: Mapping[str, An
         server,
         slug,
     )
+    if pipeline.strategy == "cross":
+        check_path("dockerfile", wish.dockerfile)
+    return wish
+
+
+# What Mac file systems leave out of a name (git, utf8.c), and what is `.git` or `.gitmodules` to Windows.
+_IGNORED = re.compile("[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]")
+_RESERVED = re.compile(r"\.git|git~\d+|\.gitmodules|gitmod~\d+|gi7eba~\d+|gi7d29~\d+", re.IGNORECASE)
+
+
+def check_path(option: str, path: str) -> None:
+    """Raise a Problem for a path that git refuses (`git fsck`), on this file system or on another one."""
+    why = ""
+    if path != posixpath.normpath(path) or path.startswith("/") or set(path.split("/")) & {".", "..", ""}:
+        why = "it is not a normalized path below the repository's root"
+    elif re.search(r"[\x00-\x1f\x7f\\\ud800-\udfff]", path):
+        why = "control characters and backslashes are not allowed"
+    elif len(path.encode()) > 4000 or any(len(part.encode()) > 255 for part in path.split("/")):
+        why = "it is too long"
+    else:
+        for part in path.split("/"):
+            name = _IGNORED.sub("", part).split(":")[0].rstrip(". ")
+            if _RESERVED.fullmatch(name):
+                why = f"git refuses {part!r}, which is {name.lower()} on some file system"
+            elif part != part.rstrip(". "):
+                why = f"{part!r} ends in a dot or a blank, which Windows cannot have"
+    if why:
+        raise Problem(f"{option} {path!r} is not a valid path in a repository: {why}", "write it as .drone.yml")
 
 
 def as_result(

@@ -3,61 +3,24 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Put documents, or one step of each, into the text of a `.drone.yml`, and leave every other byte as it is.
 
-A YAML library that loads and dumps loses comments, quotes and order. So the parser's events only say *where* things are;
-the text between them is cut and kept. Whatever comes out is read again, and must mean what was meant: the touched part
-the wish, all else what it was. A text for which that cannot be had (a step that others alias, say) is left alone.
+A YAML library that loads and dumps loses comments, quotes and order. So `yaml_read.py` says *where* things are, and the
+text between them is cut and kept. The result is read again and must mean what was meant: the touched part the wish,
+all else what it was. A text for which that is not possible (a step that others alias, say) is left alone.
 
-Drone splits a file by lines itself: a line that begins with `---` parts documents, and after one that begins with `...` it
-reads nothing. So a new document goes before the signature, and before that end.
+Drone reads nothing behind a line that begins with `...`, so a new document goes before it, and before the signature.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
-from typing import Any, Callable, Collection, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Collection, Iterable, Mapping
 
 from .._problem import Problem
-from .yaml_dump import dump, dump_all, library, plain
+from .yaml_dump import dump, dump_all, plain
+from .yaml_read import check_format, check_limits, read, stop, values
 
-
-@dataclass
-class Node:
-    """A value in a YAML text: where it begins and ends, comments not counted."""
-
-    kind: str  # "scalar", "mapping", "sequence" or "alias"
-    start: int
-    end: int
-    column: int
-    flow: bool = False
-    children: list[Node] = field(default_factory=list)  # of a mapping: key, value, key, value, …
-    text: str = ""  # a scalar's value
-
-    def get(self, name: str) -> Node | None:
-        """Return the value of a mapping's key."""
-        pairs = zip(self.children[::2], self.children[1::2]) if self.kind == "mapping" else ()
-        return next((value for key, value in pairs if key.kind == "scalar" and key.text == name), None)
-
-
-@dataclass
-class Document:
-    """One document of a text: its root's node and value, and where the document begins and ends."""
-
-    root: Node
-    value: Any
-    start: int  # of its `---`, or where it begins without one
-    end: int  # of its `...`, or where the next one begins
-    ended: bool  # whether it ends with `...`
-
-    @property
-    def kind(self) -> str:
-        """What the document says it is: pipeline, secret, signature …"""
-        return str(self.value.get("kind", "")) if isinstance(self.value, dict) else ""
-
-    @property
-    def name(self) -> str:
-        """The pipeline's name; Drone calls one without a name `default`."""
-        return str(self.value.get("name") or "default") if isinstance(self.value, dict) else ""
+if TYPE_CHECKING:
+    from .yaml_read import Document, Node
 
 
 def put(text: str, wish: Iterable[Mapping[str, Any]], *, scope: str, step: str, where: str) -> str:
@@ -68,17 +31,15 @@ def put(text: str, wish: Iterable[Mapping[str, Any]], *, scope: str, step: str, 
     documents = [plain(document) for document in wish]
     if not text.strip("\ufeff \t\r\n"):
         return dump_all(documents)
-    before = values(text, where)
-    try:
-        if _expected(before, documents, scope=scope, step=step) == list(map(_named, before)):
-            return text
-        for document in documents:
-            text = _still_yaml(_put_one(text, document, scope=scope, step=step, where=where), where)
-        _prove(text, _expected(before, documents, scope=scope, step=step), where)
-    except (
-        RecursionError
-    ) as error:  # an alias inside of what it stands for: YAML allows it, and nothing compares with it
-        raise _unsafe(where, "a part of it holds itself") from error
+    found = read(text, where)
+    check_format(text, found, where)
+    before = [document.value for document in found]
+    expected = _expected(before, documents, scope=scope, step=step)
+    if _strict(expected) == _strict(list(map(_named, before))):
+        return text
+    for document in documents:
+        text = _still_yaml(_put_one(text, document, scope=scope, step=step, where=where), where)
+    _prove(text, expected, where)
     return text
 
 
@@ -88,27 +49,21 @@ def take(text: str, wish: Iterable[Mapping[str, Any]], *, scope: str, step: str,
     A pipeline without steps is none: with its last step it goes. Where no more than a signature is left, the text is empty.
     """
     names = {document["name"] for document in wish}
-    try:
-        return _take(text, names, scope=scope, step=step, where=where)
-    except RecursionError as error:
-        raise _unsafe(where, "a part of it holds itself") from error
-
-
-def _take(text: str, names: Collection[str], *, scope: str, step: str, where: str) -> str:
     before = values(text, where)
-    left = [one for one in (_without(value, names, scope, step) for value in before) if one is not None]
+    left = [one for one in (_without(value, names, scope, step) for value in before) if one is not _REMOVED]
     if not any(isinstance(value, dict) and value.get("kind") != "signature" for value in left):
-        return ""
+        if left == before:
+            return text
+        # Unless somebody keeps something behind `...`.
+        if re.fullmatch(r"(\.\.\..*)?(\s|#.*)*", text[stop(text) :]):
+            return ""
     while True:
         found = read(text, where)
         here = next((one for one in found if _without(one.value, names, scope, step) != _named(one.value)), None)
         if here is None:
             break
-        if _without(here.value, names, scope, step) is None:
-            behind = found[found.index(here) + 1 :]
-            text = text[: here.start] + (
-                text[behind[0].start :] if behind else text[here.end if here.ended else len(text) :]
-            )
+        if _without(here.value, names, scope, step) is _REMOVED:
+            text = text[: here.start] + text[here.end :]
         else:
             text = _take_step(text, here, step, where)
         _still_yaml(text, where)
@@ -131,109 +86,13 @@ def sign(text: str, hmac: str, where: str) -> str:
     """Return the text with a signature that Drone takes: its own replaced, or a new one at the end."""
     for document in read(text, where):
         if document.kind == "signature":
-            old = document.root.get("hmac")
+            old = document.root.get("hmac") if document.root else None
             if document.value.get("hmac") == hmac:
                 return text
             if old is None or old.kind != "scalar":
                 raise Problem(f"{where}: its signature has no hmac", "remove the document `kind: signature`")
             return text[: old.start] + hmac + text[old.end :]
     return _add_document(text, {"kind": "signature", "hmac": hmac}, where)
-
-
-def values(text: str, where: str) -> list[Any]:
-    """Return the values of a text's documents; raise a Problem that names the line where it is no YAML."""
-    loaded: list[Any] = _parsed(where, lambda yaml: list(yaml.load_all(text, Loader=_lenient())))
-    return loaded
-
-
-def read(text: str, where: str) -> list[Document]:
-    """Return the documents of a text, with where they are: ten times slower than `values`, and only for a change."""
-    loaded = values(text, where)
-    found: list[Document] = _parsed(where, lambda yaml: _documents(text))
-    for document, value in zip(found, loaded):
-        document.value = value
-    return found
-
-
-def _parsed(where: str, parse: Callable[[Any], Any]) -> Any:
-    yaml = library()
-    try:
-        return parse(yaml)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        reason = getattr(error, "problem", None) or getattr(error, "reason", None) or "unreadable"
-        raise Problem(f"{where}{line}: this is no YAML: {reason}", "mend the file; it was left alone") from error
-    except RecursionError as error:
-        raise Problem(f"{where} is nested too deeply", "mend the file; it was left alone") from error
-
-
-# Where things are
-
-
-def _documents(text: str) -> list[Document]:
-    """Return the documents of a text, their values not yet known."""
-    yaml = library()
-    events = yaml.parse(text, Loader=yaml.SafeLoader)
-    found = []
-    for begin in events:
-        if isinstance(begin, yaml.DocumentStartEvent):
-            root = _node(next(events), events, text)
-            end = next(events)
-            ended = bool(end.explicit)
-            found.append(
-                Document(root, None, begin.start_mark.index, end.start_mark.index if ended else root.end, ended)
-            )
-    return found
-
-
-def _node(event: Any, events: Iterator[Any], text: str) -> Node:
-    """Return the node that an event begins. Collections end where their last child ends: YAML's own end is the next
-    token, behind every comment between."""
-    kind = type(event).__name__
-    start, end, column = event.start_mark.index, event.end_mark.index, event.start_mark.column
-    if kind == "AliasEvent":
-        return Node("alias", start, end, column)
-    if kind == "ScalarEvent":
-        if event.style in ("|", ">"):  # the mark is behind the blank lines and comments that follow
-            end = start + len(text[start:end].rstrip(" \t\r\n"))
-        return Node("scalar", start, end, column, text=event.value)
-    node = Node(
-        "mapping" if kind == "MappingStartEvent" else "sequence", start, end, column, flow=bool(event.flow_style)
-    )
-    for child in events:
-        if type(child).__name__ in ("MappingEndEvent", "SequenceEndEvent"):
-            if node.flow:
-                node.end = child.end_mark.index
-            elif node.children:
-                node.end = node.children[-1].end
-            return node
-        node.children.append(_node(child, events, text))
-    raise AssertionError("the parser ends what it begins")
-
-
-def _lenient() -> Any:
-    """Return a loader that takes any tag: what a document says with it is not ours to judge."""
-    yaml = library()
-    if "loader" not in _LOADERS:
-
-        class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-            pass
-
-        def tagged(loader: Any, suffix: str, node: Any) -> Any:
-            if isinstance(node, yaml.ScalarNode):
-                return {f"!{suffix}": node.value}
-            construct = loader.construct_mapping if isinstance(node, yaml.MappingNode) else loader.construct_sequence
-            return {f"!{suffix}": construct(node, deep=True)}
-
-        Loader.add_multi_constructor("!", tagged)
-        # Dates, and what else would not compare with what we write, stay texts.
-        Loader.add_constructor("tag:yaml.org,2002:timestamp", lambda loader, node: node.value)
-        _LOADERS["loader"] = Loader
-    return _LOADERS["loader"]
-
-
-_LOADERS: dict[str, Any] = {}
 
 
 # Cutting and keeping
@@ -248,18 +107,26 @@ def _put_one(text: str, wish: dict[str, Any], *, scope: str, step: str, where: s
     if not found:
         return _add_document(text, wish, where)
     document = found[0]
+    root = _root(document, where)
     if scope == "step":
         return _put_step(text, document, next(one for one in wish["steps"] if one.get("name") == step), where)
-    if _named(document.value) == wish:
+    if _strict(_named(document.value)) == _strict(wish):
         return text
-    return _replace_root(text, document.root, dump(wish))
+    return _replace_root(text, root, dump(wish))
+
+
+def _root(document: Document, where: str) -> Node:
+    if document.root is None or document.root.kind != "mapping":
+        raise _unsafe(where, "its root is not a mapping of its own")
+    return document.root
 
 
 def _put_step(text: str, document: Document, step: dict[str, Any], where: str) -> str:
-    steps = document.root.get("steps")
+    root = _root(document, where)
+    steps = root.get("steps")
     here = f"{where}, pipeline {document.name}"
     if steps is None:
-        return _add_steps(text, document.root, step)
+        return _add_steps(text, root, step)
     if (
         steps.kind == "alias"
         or (steps.kind == "scalar" and steps.text not in ("", "~", "null"))
@@ -267,14 +134,14 @@ def _put_step(text: str, document: Document, step: dict[str, Any], where: str) -
     ):
         raise Problem(f"{here}: its steps are no list of their own", "write them out, or set scope to pipeline")
     if not steps.children:
-        return _fill_steps(text, steps, document.root, step)
-    values = document.value["steps"]
-    same = [i for i, value in enumerate(values) if isinstance(value, dict) and value.get("name") == step["name"]]
+        return _fill_steps(text, steps, root, step)
+    entries = document.value["steps"]
+    same = [i for i, value in enumerate(entries) if isinstance(value, dict) and value.get("name") == step["name"]]
     if len(same) > 1:
         raise Problem(f"{here}: {len(same)} steps are named {step['name']}", "rename all but one")
     if not same:
         return _add_entry(text, steps, step)
-    if values[same[0]] == step:
+    if _strict(entries[same[0]]) == _strict(step):
         return text
     return _replace_entry(text, steps, same[0], step)
 
@@ -315,12 +182,19 @@ def _fill_steps(text: str, steps: Node, root: Node, step: dict[str, Any]) -> str
 def _add_document(text: str, document: Mapping[str, Any], where: str) -> str:
     """Add a document at the end, but before the signature and before the end that Drone reads to."""
     documents = read(text, where)
-    written = f"---{_newline(text)}{_lines(text, dump(document))}"
-    at = len(text)
-    for found in documents:
-        if found.kind == "signature" or found.ended:
-            at = found.start if found.kind == "signature" else found.end
-            break
+    signature = next((found for found in documents if found.kind == "signature"), None)
+    at = signature.start if signature else stop(text)
+    written = _lines(text, dump(document))
+    last = next((found for found in reversed(documents) if found.end <= at), None)
+    if last is not None and last.value is None and not text[last.begin : last.end].strip():
+        # An empty document, which Drone refuses: filled, and not followed by another one.
+        head = text[: last.begin]
+        if not head.endswith("\n"):
+            head += _newline(text)
+        return head + written + text[last.end :]
+    # Behind comments alone there is no document to separate from; Drone would take the comments for an empty one.
+    if text[:at].strip("\ufeff \t\r\n") and (last is not None or at != len(text)):
+        written = f"---{_newline(text)}{written}"
     head = text[:at]
     if head and not head.endswith("\n"):
         head += _newline(text)
@@ -391,7 +265,7 @@ def _newline(text: str) -> str:
 
 def _take_step(text: str, document: Document, step: str, where: str) -> str:
     """Return the text without a step that is not the pipeline's only one."""
-    steps = document.root.get("steps")
+    steps = _root(document, where).get("steps")
     if steps is None or steps.kind != "sequence":
         raise _unsafe(where, "its steps are no list of their own")
     index = next(
@@ -411,20 +285,24 @@ def _take_step(text: str, document: Document, step: str, where: str) -> str:
     raise _unsafe(where, "the step shares its line")
 
 
+# What is left of a document that goes; None is the value of an empty one.
+_REMOVED = object()
+
+
 def _without(value: Any, names: Collection[str], scope: str, step: str) -> Any:
-    """Return what is left of a document; None where nothing is."""
+    """Return what is left of a document; _REMOVED where nothing is."""
     value = _named(value)
     if not _is_pipeline(value) or value["name"] not in names:
         return value
     if scope == "pipeline":
-        return None
+        return _REMOVED
     steps = value.get("steps")
     if not isinstance(steps, list):
         return value
     left = [one for one in steps if not (isinstance(one, dict) and one.get("name") == step)]
     if len(left) == len(steps):
         return value
-    return {**value, "steps": left} if left else None
+    return {**value, "steps": left} if left else _REMOVED
 
 
 def _expected(before: list[Any], wish: list[dict[str, Any]], *, scope: str, step: str) -> list[Any]:
@@ -443,13 +321,25 @@ def _expected(before: list[Any], wish: list[dict[str, Any]], *, scope: str, step
 
 def _prove(text: str, expected: list[Any], where: str) -> None:
     """Raise a Problem unless the new text means what was meant, in whatever order."""
-    left = list(map(_named, values(text, where)))
+    left = [_strict(_named(value)) for value in values(text, where) if value is not None]
     for value in expected:
-        if value not in left:
+        if value is None:  # an empty document says nothing
+            continue
+        if _strict(value) not in left:
             raise _unsafe(where, "another part of it would change its meaning")
-        left.remove(value)
+        left.remove(_strict(value))
     if left:
         raise _unsafe(where, "it would hold more than meant")
+    check_limits(text, where)
+
+
+def _strict(value: Any) -> Any:
+    """Return a value that equals another only of the same type: to Python 1, 1.0 and True are equal, to Go they are not."""
+    if isinstance(value, dict):
+        return {(type(name), name): _strict(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_strict(one) for one in value]
+    return (type(value), value)
 
 
 def _still_yaml(text: str, where: str) -> str:

@@ -281,7 +281,7 @@ def test_a_new_file_has_the_mode_that_the_umask_says(run, tmp_path):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"kind: [\n", "no YAML"),
+        (b"kind: [\n", "not valid YAML"),
         (b"\xff\xfe\x00", "UTF-8"),
         (b"kind: pipeline\nx: &x [*x]\nsteps: [{name: docker}]\n", "holds itself"),
         (b"kind: pipeline\nsteps: text\n", "no list"),
@@ -660,7 +660,7 @@ def test_hundreds_in_one_call_have_a_result_each(run, bare):
 def test_a_file_that_is_no_yaml_is_left_alone_and_the_others_are_done(run, bare):
     one, two = bare("o/one", {".drone.yml": "kind: [\n"}), bare("o/two", {})
     result = run({"repos": [{"url": str(one)}, {"url": str(two)}]}, thrice=False)
-    assert "no YAML" in result["repos"][0]["msg"]
+    assert "not valid YAML" in result["repos"][0]["msg"]
     assert count(one) == 1
     assert count(two) == 2
 
@@ -1049,3 +1049,89 @@ def test_a_server_without_a_token_and_a_wrong_token_are_errors_before_anything_i
     assert result.failed
     assert "wrong-xyzzy" not in json.dumps(result)
     assert count(with_drone.path) == 1
+
+
+def fsck(path, directory):
+    """Return what git says of a commit with a file at a path."""
+    git("init", "-q", "-b", "main", directory)
+    blob = git("-C", directory, "hash-object", "-w", "--stdin", stdin=b"kind: pipeline\n").strip()
+    tree = b"100644 %s\0%s" % (path.split("/")[-1].encode(), bytes.fromhex(blob))
+    for part in [*path.split("/")[:-1][::-1], None]:
+        made = git("-C", directory, "hash-object", "-w", "--literally", "-t", "tree", "--stdin", stdin=tree).strip()
+        if part is not None:
+            tree = b"40000 %s\0%s" % (part.encode(), bytes.fromhex(made))
+    commit = git("-C", directory, "commit-tree", "-m", "x", made).strip()
+    git("-C", directory, "update-ref", "refs/heads/main", commit)
+    done = subprocess.run(["git", "-C", directory, "fsck", "--strict"], capture_output=True, check=False)
+    return done.stderr.decode()
+
+
+REFUSED_BY_GIT = [
+    ".git",
+    ".git/config",
+    ".GIT/x",
+    "ci/.git/x",
+    "ci/.Git",
+    "git~1",
+    "GIT~1/x",
+    ".git /x",
+    ".git.",
+    ".git. . /x",
+    ".git::$INDEX_ALLOCATION/x",
+    ".g\u200cit/x",
+    "\ufeff.git",
+    ".gi\u206ft",
+    ".git\u200d/x",
+    "ci/.git\\x",
+    ".gitmodules",
+    "GITMOD~1",
+    "gi7eba~1",
+    ".gitm\u200codules",
+    "a\\.git\\b",
+]
+
+
+@pytest.mark.parametrize("path", REFUSED_BY_GIT)
+def test_what_git_fsck_refuses_is_no_config_path(run, bare, tmp_path, path):
+    assert fsck(path, str(tmp_path / "judge")), "git itself takes it"
+    result = run({"repos": [{"url": str(bare(files={".drone.yml": THEIRS}))}], "config_path": path}, thrice=False)
+    assert result.failed
+    assert "config_path" in result["msg"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [".", "..", "../x", "a/../../x", "/x", "a//b", "a/", "a/./b", "a\0b", "a\nb", "a\x7f", "C:\\x", "a. /b", "x" * 300, ""],
+)  # fmt: skip
+def test_what_is_no_path_of_a_file_is_no_config_path(run, tmp_path, path):
+    result = run({"path": str(tmp_path), "config_path": path}, thrice=False)
+    assert result.failed
+    assert "config_path" in result["msg"]
+
+
+@pytest.mark.parametrize(
+    "path", ["ci/.drone.yml", ".github/x.yml", "git/x.yml", ".gitlab-ci.yml", "日本/é.yml", "a b/c.yml"]
+)
+def test_other_paths_of_files_are_taken(run, bare, tmp_path, path):
+    assert not fsck(path, str(tmp_path / "judge"))
+    url = str(bare(files={".drone.yml": THEIRS}))
+    assert not run({"repos": [{"url": url}], "config_path": path}, thrice=False).failed
+    assert not subprocess.run(["git", "-C", url, "fsck", "--strict"], capture_output=True, check=True).stderr
+
+
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        "kind: pipeline\nx: 0x_\ny: 1_\nz: 2001-99-99\n",
+        "kind: pipeline\na: &a [1]\n" + "".join(f"b{n}: &b{n} [*{'a' if not n else f'b{n - 1}'}, *{'a' if not n else f'b{n - 1}'}]\n" for n in range(40)),
+        "kind: pipeline\nx: " + "[" * 50000,
+        "kind: pipeline\n" + "x: y\n" * 500000,
+    ],
+    ids=["values", "aliases", "nesting", "size"],
+)  # fmt: skip
+def test_every_repository_is_an_island(run, bare, theirs):
+    bad, good = bare("o/bad", {".drone.yml": theirs}), bare("o/good", {".drone.yml": THEIRS})
+    result = run({"repos": [{"url": str(bad)}, {"url": str(good)}]}, thrice=False)
+    assert count(good) == 2
+    assert [row["changed"] for row in result["repos"]][1:] == [True]
+    assert "Traceback" not in str(result)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 import yaml
 from ansible_collections.multiarch.drone.plugins.module_utils._pipeline.pipeline import Pipeline, from_secrets
-from ansible_collections.multiarch.drone.plugins.module_utils._pipeline.plugins import PLUGINS
+from ansible_collections.multiarch.drone.plugins.module_utils._pipeline.plugins import PLUGINS, credentials_within
 from ansible_collections.multiarch.drone.plugins.module_utils._pipeline.strategies import check_cross, documents
 from ansible_collections.multiarch.drone.plugins.module_utils._pipeline.yaml_dump import dump_all
 from ansible_collections.multiarch.drone.plugins.module_utils._problem import Problem
@@ -298,6 +298,19 @@ def test_an_ecr_registry_must_fit_its_region(settings, says):
         ({"environment": {"API_TOKEN": "hunter2"}}, "environment.API_TOKEN"),
         ({"build_args": {"NPM_TOKEN": "hunter2"}}, "build_args.NPM_TOKEN"),
         ({"steps": [{"name": "x", "environment": {"PASSWORD": "hunter2"}}]}, "step x, environment.PASSWORD"),
+        ({"password": {"value": "hunter2"}}, "password"),
+        ({"password": ["hunter2"]}, "password"),
+        ({"password": [{"from_secret": "x"}, "hunter2"]}, "password"),
+        ({"password": {"from_secret": "x", "value": "hunter2"}}, "password"),
+        ({"password": {"from_secret": ["hunter2"]}}, "password"),
+        ({"password": 12345}, "password"),
+        ({"settings": {"logins": [{"registry": "x", "password": "hunter2"}]}}, "settings.logins"),
+        ({"plugin": "any", "image": "x", "settings": {"a": {"b": {"token": "hunter2"}}}}, "settings.a.b.token"),
+        ({"environment": {"API_TOKEN": {"value": "hunter2"}}}, "environment.API_TOKEN"),
+        ({"build_args": ["NPM_TOKEN=hunter2"]}, "build_args.NPM_TOKEN"),
+        ({"settings": {"mirror": "https://me:hunter2@mirror"}}, "settings.mirror"),
+        ({"step_extra": {"environment": {"API_TOKEN": "hunter2"}}}, "step_extra.environment.API_TOKEN"),
+        ({"extra": {"services": [{"name": "db", "environment": {"PASSWORD": "hunter2"}}]}}, "step db, environment"),
     ],
 )
 def test_a_credential_in_clear_text_is_refused_unless_allowed_and_never_repeated(more, says):
@@ -305,12 +318,24 @@ def test_a_credential_in_clear_text_is_refused_unless_allowed_and_never_repeated
         Pipeline.parse({**BASE, **more})
     assert "hunter2" not in str(caught.value)
     assert "from_secret" in str(caught.value)
-    assert list(Pipeline.parse({**BASE, **more}, allow_plaintext=True).plaintext())
+    assert "hunter2" not in str(more) or "hunter2" in list(credentials_within(more))
+
+
+@pytest.mark.parametrize("word", ["from_secrt", "from-secret", "fromSecret", "From_Secret", "from_secrets"])
+@pytest.mark.parametrize("where", ["password", "username", "settings", "environment", "steps"])
+def test_a_misspelt_from_secret_is_refused_even_where_clear_text_is_allowed(word, where):
+    value = {word: "docker_password"}
+    more = {where: value if where.endswith(("name", "word")) else {"X": value}}
+    if where == "steps":
+        more = {"steps": [{"name": "x", "settings": {"y": [value]}}]}
+    with pytest.raises(Problem, match="from_secret: NAME"):
+        Pipeline.parse({**BASE, **more}, allow_plaintext=True)
 
 
 @pytest.mark.parametrize("value", [{"from_secret": "x"}, "${DOCKER_PASSWORD}", "$PASSWORD", ""])
 def test_what_only_names_a_credential_is_none(value):
-    assert Pipeline.parse({**BASE, "password": value or None}).plaintext() == {}
+    assert Pipeline.parse({**BASE, "password": value or None})
+    assert not list(credentials_within({"password": value, "settings": {"secret": "id=x"}, "x_token": None}))
 
 
 def test_native_is_a_pipeline_for_each_platform_and_one_that_joins():

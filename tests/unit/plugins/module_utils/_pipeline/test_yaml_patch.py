@@ -10,6 +10,7 @@ import difflib
 import pytest
 import yaml
 from ansible_collections.multiarch.drone.plugins.module_utils._pipeline import yaml_patch as patch
+from ansible_collections.multiarch.drone.plugins.module_utils._pipeline import yaml_read
 from ansible_collections.multiarch.drone.plugins.module_utils._problem import Problem
 
 STEP = {"name": "docker", "image": "plugin:1", "settings": {"repo": "octocat/example", "tags": "latest"}}
@@ -118,7 +119,7 @@ def put(text, scope="step", wish=WISH):
 
 
 def load(text):
-    return [document.value for document in patch.read(text, "a")]
+    return [document.value for document in yaml_read.read(text, "a")]
 
 
 def kept(before, after):
@@ -131,7 +132,7 @@ def the_pipeline(text):
     return next(
         {"name": "default", **one}
         for one in load(text)
-        if one.get("kind") == "pipeline" and one.get("name", "default") == "default"
+        if one and one.get("kind") == "pipeline" and one.get("name", "default") == "default"
     )
 
 
@@ -229,9 +230,8 @@ def test_other_documents_and_comments_stay_byte_for_byte_when_a_pipeline_is_repl
     [
         ("kind: pipeline\nname: [unclosed\n", "line"),
         ("kind: pipeline\n\tname: x\n", "line 2"),
-        ("kind: pipeline\t\n", "line 1"),  # Go takes it, PyYAML does not
-        ("a: *nobody\n", "no YAML"),
-        ("kind: pipeline\nname: default\nsteps: *x\n", "no YAML"),
+        ("a: *nobody\n", "not valid YAML"),
+        ("kind: pipeline\nname: default\nsteps: *x\n", "not valid YAML"),
         ("kind: pipeline\nname: default\nsteps: text\n", "no list"),
         ("kind: pipeline\nname: default\nsteps: {a: b}\n", "no list"),
         ("kind: pipeline\nname: default\n---\nkind: pipeline\n", "2 pipelines named default"),
@@ -242,13 +242,104 @@ def test_other_documents_and_comments_stay_byte_for_byte_when_a_pipeline_is_repl
             "cannot be changed in part",
         ),
         ("[" * 3000 + "]" * 3000, "deep"),
-        ("kind: pipeline\nname: \x00\n", "no YAML"),
+        ("kind: pipeline\nx: " + "[" * 30000, "deep"),
+        ("kind: pipeline\nx: &x [*x]\n", "holds itself"),
+        (
+            "kind: pipeline\na: &a [1,1,1,1,1,1,1,1,1,1]\n"
+            + "".join(f"{b}: &{b} [{','.join(['*' + a] * 10)}]\n" for a, b in zip("abcdefgh", "bcdefghi")),
+            "aliases",
+        ),
+        ("kind: pipeline\nx: " + "y" * 70000 + "\n", "line 2 is longer than 64 KiB"),
+        ("kind: pipeline\n" + "# x\n" * 300000, "KiB"),
+        # What Drone does not read as a file of pipelines.
+        ("pipeline:\n  build:\n    image: golang\n", "drone convert"),
+        ("# 0.8\nworkspace:\n  base: /go\n\npipeline:  \r\n  build: {image: golang}\r\n", "drone convert"),
+        ("kind: pipeline\nname: other\n---\npipeline:\n", "drone convert"),
+        ("pipeline:  # ours\n  build:\n    image: golang\n", "no kind"),
+        ("kind: template\nload: multiarch.yaml\ndata: {a: b}\n", "template"),
+        ("kind: pipeline\nname: other\n---\nkind:   template\nload: x.yaml\n", "template"),
+        ("- kind: pipeline\n", "list"),
+        ("pipeline\n", "scalar"),
+        ("name: default\nsteps: []\n", "no kind"),
+        ("kind:\nname: default\n", "no kind"),
+        ("kind: [pipeline]\nname: default\n", "no kind"),
+        ("local p = {};\n{kind: 'pipeline'}\n", "not valid YAML"),
+        ("def main(ctx):\n  return {}\n", "drone convert"),
+        ("kind: pipeline\nname: default\n? [a]\n: b\n", "unhashable"),
+        ("kind: pipeline\nname: \x00\n", "not valid YAML"),
     ],
 )
 def test_a_file_that_cannot_be_changed_safely_is_left_alone_with_the_reason(text, says):
     with pytest.raises(Problem, match=says) as caught:
         put(text)
     assert ".drone.yml" in str(caught.value)
+
+
+# Seen in real files; each must be read, and changed.
+ODD = {
+    "a tab behind a value": "kind: pipeline\nname:\tdefault\nsteps:\n- name: a\n  image: golang\t# c\n",
+    "a tab before a value": "kind: pipeline\nname: default\nsteps:\n- name: a\n  image:\tgolang\n",
+    "a number that is none": "kind: pipeline\nname: default\nx: [0x_, 1_, 0b_, -_, .inf, .nan, 1:30, 2001-99-99, 2001-02-30 25:61:61]\n",
+    "tags with nonsense": 'kind: pipeline\nname: default\nx: [!!int z, !!float z, !!bool z, !!timestamp z, !!binary "*", !!python/object:os.system x]\n',
+    "a key that is there twice": "kind: pipeline\nname: other\nname: default\nsteps: [{name: x}]\nsteps:\n- name: a\n",
+    "text behind the end": "kind: pipeline\nname: default\n...\n<<not yaml: [\n",
+    "the pipeline behind the end": "kind: secret\nname: s\n...\n---\nkind: pipeline\nname: default\nsteps: [{name: x}]\n",
+    "an empty document at the end": "kind: pipeline\nname: other\nsteps: []\n---\n",
+    "an empty document at the begin": "---\n---\nkind: pipeline\nname: other\n",
+    "a comment before the first document": "# ours\n---\nkind: pipeline\nname: default\n",
+}
+
+
+@pytest.mark.parametrize("fallback", [False, True], ids=["libyaml", "without libyaml"])
+@pytest.mark.parametrize("scope", ["step", "pipeline"])
+@pytest.mark.parametrize("text", ODD.values(), ids=ODD)
+def test_a_file_is_read_and_changed_that_has(text, scope, fallback, monkeypatch):
+    if fallback:
+        monkeypatch.delattr(yaml, "CSafeLoader", raising=False)
+    monkeypatch.setattr(yaml_read, "_LOADERS", {})
+    after = put(text, scope)
+    pipeline = the_pipeline(after)
+    assert STEP in pipeline["steps"]
+    assert put(after, scope) == after
+    left = [one for one in load(take(after, scope)) if one and one.get("name") == "default"]
+    assert not any(STEP in (one.get("steps") or []) for one in left)
+
+
+def test_what_drone_reads_otherwise_is_told():
+    def told(text):
+        return " ".join(yaml_read.oddities(text, "a"))
+
+    assert "line 3: this document is empty" in told("kind: pipeline\nname: a\n---\n")
+    assert "line 1: this document is empty" in told("# c\n---\nkind: pipeline\n")
+    assert "line 1: Drone ignores what stands" in told("--- !x\nkind: pipeline\n")
+    assert "directive" in told("%YAML 1.1\n---\nkind: pipeline\n")
+    assert "did you mean pipeline?" in told("kind: Pipeline\n")
+    assert told("---  # c\nkind: pipeline\n---\nkind: secret\n...\nx") == ""
+
+
+def test_an_empty_document_is_filled_since_drone_refuses_it():
+    assert put("kind: secret\nname: s\n---\n").startswith("kind: secret\nname: s\n---\nkind: pipeline\n")
+
+
+def test_a_comment_alone_is_not_made_a_document_which_drone_would_refuse():
+    assert put("# nothing yet\n").startswith("# nothing yet\nkind: pipeline\n")
+
+
+@pytest.mark.parametrize("scope", ["step", "pipeline"])
+def test_a_pipeline_is_taken_from_a_file_with_an_empty_document(scope):
+    text = "kind: secret\nname: s\n---\nkind: pipeline\nname: default\nsteps: [{name: docker}]\n---\n"
+    assert take(text, scope) == "kind: secret\nname: s\n---\n"
+
+
+def test_true_is_not_the_number_one():
+    wish = {**WISH, "steps": [{**STEP, "privileged": True}]}
+    text = put("", wish=wish).replace("privileged: true", "privileged: 1")
+    assert "privileged: true" in put(text, wish=wish)
+
+
+def test_a_merged_key_behind_wins_as_in_go():
+    assert load("x: &x {a: 1, b: 1}\ny: {a: 2, <<: *x, b: 3}\n")[0]["y"] == {"a": 1, "b": 3}
+    assert load("x: &x {a: 1}\nz: &z {a: 2}\ny: {<<: [*x, *z]}\n")[0]["y"] == {"a": 1}
 
 
 def test_what_scope_step_leaves_as_it_is_is_told():
