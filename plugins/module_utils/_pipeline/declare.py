@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Mapping
 
 from .._arguments import Module
 from .._drone.client import OPTIONS
+from .git import tokens_within
 from .plugins import credentials_within
 from .spec import SPEC
 from .to_directory import to_directory
@@ -75,7 +76,10 @@ class PipelineModule(Module):
 
     def _load_params(self) -> None:
         super()._load_params()
-        self.no_log_values.update(credentials_within([self.params.get("pipeline"), self.params.get("repos")]))
+        given = [self.params.get("pipeline"), self.params.get("repos")]
+        self.no_log_values.update(credentials_within(given))
+        if not self.params.get("git_password"):  # with it, what a URL has is a name
+            self.no_log_values.update(tokens_within(self.params.get("repos")))
 
 
 def deploy(module: AnsibleModule) -> dict[str, Any]:

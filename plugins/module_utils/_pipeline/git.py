@@ -10,17 +10,23 @@ credential helper bound to the one server, never through an argument, a URL or a
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
 import signal
 import subprocess
-from dataclasses import dataclass, field
-from typing import Iterable, Sequence
+import threading
+import time
+from dataclasses import dataclass, field, replace
+from typing import IO, Any, Callable, Iterable, Iterator, Sequence
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
+from .._arguments import texts
 from .._files import make_directory, make_temporary_directory, remove_temporary_directory
 from .._problem import Problem, suggest
+
+_URL = "write ssh://, https://, file://, user@host:path or an absolute path"
 
 REGULAR = ("100644", "100755")
 _KINDS = {
@@ -66,6 +72,12 @@ _HINTS = (
 )
 
 
+_OPTIONS = {"username": "git_username", "password": "git_password", "ssh_key": "git_ssh_key", "author": "commit_author"}
+MAX_TIMEOUT = 24 * 3600
+# How much git may say: a file of a repository is far smaller, and a hostile server could say more than memory holds.
+MAX_OUTPUT = 16 << 20
+
+
 class Raced(Problem):
     """Somebody else pushed first: fetch, look again, and try again."""
 
@@ -79,8 +91,17 @@ class Login:
     ssh_key: str = ""
     author: str = "multiarch.drone <multiarch.drone@localhost>"
     timeout: float = 120
+    token: str = ""  # what a URL has for its user, and no password: https://TOKEN@HOST/…
 
     def __post_init__(self) -> None:
+        if not 0 < self.timeout <= MAX_TIMEOUT:
+            raise Problem(f"git_timeout is {self.timeout}", f"give seconds, from 1 to {MAX_TIMEOUT}")
+        for name in ("username", "password", "ssh_key", "author", "token"):
+            if re.search(r"[\x00-\x1f\ud800-\udfff]", getattr(self, name)):
+                raise Problem(
+                    f"{name if name == 'token' else _OPTIONS.get(name, name)} has a control character",
+                    "git takes one line of text: does the variable end in a newline?",
+                )
         if not re.fullmatch(r"[^<>\n\x00]*[^<>\n\x00 ] <[^<>\n\x00 ]+>", self.author):
             raise Problem(f"{self.author!r} is no author", "write: Jane Doe <jane@example.com>")
 
@@ -97,23 +118,30 @@ class Remote:
     def parse(cls, url: str, login: Login) -> Remote:
         """Return the repository of a URL as git takes it: ssh, https, file, a path, or host:path."""
         text = url.strip()
-        if not text or text.startswith("-") or re.search(r"[\x00-\x1f]", text):
-            raise Problem(f"{url!r} is no URL of a git repository", "write ssh://, https://, file:// or a path")
-        parts = urlsplit(text)
-        if parts.scheme in ("http", "https") and parts.password is not None:
-            login = Login(
-                login.username or unquote(parts.username or ""),
-                login.password or unquote(parts.password),
-                login.ssh_key,
-                login.author,
-                login.timeout,
+        if not text or text.startswith("-") or re.search(r"[\x00-\x1f\ud800-\udfff]", text):
+            raise Problem(f"{without_userinfo(url)!r} is not the URL of a git repository", _URL)
+        try:
+            parts = urlsplit(text)
+            parts.port  # noqa: B018  # a number, or a ValueError
+        except ValueError as error:
+            raise Problem(f"{without_userinfo(url)!r} is not the URL of a git repository: {error}", _URL) from error
+        if parts.scheme in ("http", "https"):
+            if not parts.hostname:
+                raise Problem(f"{without_userinfo(url)!r} names no host", _URL)
+            user, password = unquote(parts.username or ""), unquote(parts.password or "")
+            login = replace(
+                login,
+                username=login.username or user,
+                password=login.password or password,
+                token="" if login.password or password or login.username else user,
             )
+            # What stands before the @ may be a token: git gets it through its environment, as a password.
             text = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
         if parts.scheme == "file":
             return cls(text, login, unquote(parts.path))
         local = not re.match(r"[^/]+:", text)  # git's own rule for host:path
         if local and not os.path.isabs(text):
-            raise Problem(f"{url!r} is a relative path", "give the whole path, or a URL")
+            raise Problem(f"{url!r} is a relative path", "give an absolute path, or a URL")
         return cls(text, login, text if local else "")
 
     def __str__(self) -> str:
@@ -131,15 +159,18 @@ class Remote:
         if self.path:
             result["GIT_CEILING_DIRECTORIES"] = os.path.dirname(os.path.abspath(self.path))
         parts = urlsplit(self.url)
-        if self.login.password and parts.scheme in ("http", "https"):
-            server = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+        if (self.login.password or self.login.token) and parts.scheme in ("http", "https"):
+            server = f"{parts.scheme}://{parts.netloc}"
+            # With a password, forget the helpers that the user has. A user alone may be a token, whose password is
+            # empty, or a name for which the user's helpers know the password: these are asked first.
+            first = ("helper", "") if self.login.password else ("username", self.login.token)
             result.update(
                 GIT_CONFIG_COUNT="2",
-                GIT_CONFIG_KEY_0=f"credential.{server}.helper",
-                GIT_CONFIG_VALUE_0="",  # forget the helpers that the user has
+                GIT_CONFIG_KEY_0=f"credential.{server}.{first[0]}",
+                GIT_CONFIG_VALUE_0=first[1],
                 GIT_CONFIG_KEY_1=f"credential.{server}.helper",
                 GIT_CONFIG_VALUE_1=_HELPER,
-                MULTIARCH_GIT_USER=self.login.username or unquote(parts.username or "") or "git",
+                MULTIARCH_GIT_USER=self.login.username or "git",
                 MULTIARCH_GIT_PASSWORD=self.login.password,
             )
         return result
@@ -166,15 +197,62 @@ class Remote:
             )
         except FileNotFoundError as error:
             raise Problem("git is not there", "install the package git where the module runs") from error
+        return self._ended(process, stdin)
+
+    def _ended(self, process: subprocess.Popen[bytes], stdin: bytes | None) -> tuple[bytes, bytes, int]:
+        """Return what a process says once it has ended; end it where it takes too long, or says too much."""
+        said: dict[int, bytearray] = {1: bytearray(), 2: bytearray()}
+        full = threading.Event()
+
+        def listen(number: int, stream: IO[bytes]) -> None:
+            while True:
+                piece = os.read(stream.fileno(), 1 << 16)
+                said[number] += piece
+                if len(said[number]) > MAX_OUTPUT:
+                    full.set()
+                if not piece or full.is_set():
+                    return
+
+        def feed(stream: IO[bytes]) -> None:
+            with contextlib.suppress(OSError):
+                stream.write(stdin or b"")
+                stream.close()
+
+        assigned: list[tuple[Callable[..., None], tuple[Any, ...]]] = [
+            (listen, (1, process.stdout)),
+            (listen, (2, process.stderr)),
+            (feed, (process.stdin,)),
+        ]
+        threads = [threading.Thread(target=work, args=given, daemon=True) for work, given in assigned]
+        for thread in threads:
+            thread.start()
+        until = time.monotonic() + self.login.timeout
         try:
-            said, errors = process.communicate(stdin, timeout=self.login.timeout)
-        except subprocess.TimeoutExpired as error:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
+            while any(thread.is_alive() for thread in threads) and not full.is_set() and time.monotonic() < until:
+                next(thread for thread in (*threads, threads[0]) if thread.is_alive() or thread is threads[0]).join(0.2)
+            if not full.is_set() and time.monotonic() < until:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(max(0.1, until - time.monotonic()))
+        finally:
+            if process.poll() is None:
+                with contextlib.suppress(OSError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                for thread in threads:  # a helper in a session of its own may still hold a pipe: it is not waited for
+                    thread.join(1)
+                late = True
+            else:
+                late = any(thread.is_alive() for thread in threads)
+        if full.is_set():
             raise Problem(
-                f"{self}: git gave no answer within {self.login.timeout:g} s", "git_timeout waits longer"
-            ) from error
-        return said, errors, process.returncode
+                f"{self}: git says more than {MAX_OUTPUT >> 20} MiB",
+                "is the file that large? set config_path to another",
+            )
+        if late:
+            raise Problem(
+                f"{self}: git gave no answer within {self.login.timeout:g} s", "set git_timeout to wait longer"
+            )
+        return bytes(said[1]), bytes(said[2]), process.returncode
 
     def problem(self, arguments: Sequence[str], said: bytes) -> Problem:
         """Return the Problem of a git that failed: its words, without secrets, and what to do about them."""
@@ -188,7 +266,12 @@ class Remote:
     def scrub(self, said: bytes) -> str:
         """Return what git said without the password, should a server or a helper repeat it."""
         text = said.decode("utf-8", "replace")
-        for secret in (self.login.password, quote(self.login.password, safe="")):
+        for secret in (
+            one
+            for given in (self.login.password, self.login.token, self.login.username)
+            for one in (given, quote(given, safe=""))
+            if given != self.login.username or len(given) > 8
+        ):
             text = text.replace(secret, "********") if secret else text
         return text
 
@@ -354,6 +437,22 @@ class Branch:
             said, errors, code = self.remote.run(*clone, *where)
         if code:
             raise self.remote.problem(clone, said + errors)
+
+
+def without_userinfo(text: str) -> str:
+    """Return a text without what stands before the @ of its URLs."""
+    return re.sub(r"(https?://)[^/\s]*@", r"\1", text, flags=re.IGNORECASE)
+
+
+def tokens_within(value: object) -> Iterator[str]:
+    """Yield what URLs have for their user, as it is written and as it is meant: it may be a token.
+
+    A name that is in the URL's path as well (https://octocat@host/octocat/app) is nobody's token, nor is a short one.
+    """
+    for text in texts(value):
+        for user, path in re.findall(r"https?://([^/@:\s]+)(?::[^/@\s]*)?@([^\s]*)", text, re.IGNORECASE):
+            if len(user) > 3 and user not in ("oauth2", "x-access-token", "x-token-auth", *path.split("/")):
+                yield from (user, unquote(user))
 
 
 def _lender(path: str) -> str:

@@ -80,6 +80,12 @@ class Pipeline:
         plugins.check_references(description, where)
         if not allow_plaintext:
             _check_clear_text(description, where)
+        for word in ("build_args", "labels"):
+            if word in given:
+                words.check_pairs(given[word], f"{where}, {word}")
+        for word in ("username", "password"):
+            if given.get(word) not in (None, ""):
+                words.check_value(given[word], f"{where}, {word}")
         strategy, image = given["strategy"], given.get("image", "")
         settings: dict[str, Any] = dict(given.pop("settings", {}))
         plugin = plugins.find(given.pop("plugin", "") or ("any" if image and strategy != "remote" else "thegeeklab"))
@@ -193,7 +199,10 @@ class Pipeline:
                 f"{where}: auto_tag_suffix without auto_tag does nothing", "set auto_tag, or write it into tags"
             )
         words.check_repo(self.repo, where)
-        taken = [str(step.get("name")) for step in (*self.steps, *self.steps_after)]
+        words.check_conditions({"when": self.when, "trigger": self.trigger}, where)
+        taken = [step.get("name") for step in (*self.steps, *self.steps_after)]
+        if not all(isinstance(name, str) and name for name in taken):
+            raise Problem(f"{where}: a step of steps or steps_after has no name", "name it; Drone refuses it without")
         for name in taken:
             if name == self.step or taken.count(name) > 1:
                 raise Problem(f"{where}: two steps are named {name}, which Drone refuses", "rename one of them")
@@ -325,4 +334,4 @@ def _names_event(when: Mapping[str, Any], event: str) -> bool:
     events = when.get("event", [])
     if isinstance(events, Mapping):
         events = events.get("include", [])
-    return event in ([events] if isinstance(events, str) else list(events))
+    return event in words.listed(events)

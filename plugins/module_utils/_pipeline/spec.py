@@ -129,7 +129,7 @@ def _checked(value: Any, rule: Mapping[str, Any], where: str) -> Any:
             return check_shape(value, rule["options"], where)
         if not isinstance(value, Mapping):
             raise Problem(f"{where}: {value!r} is no dictionary", "write it as {name: value}")
-        return dict(value)
+        return {str(name): one for name, one in value.items()}
     if kind == "bool":
         if str(value).lower() not in ("true", "false", "yes", "no"):
             raise Problem(f"{where}: {value!r} is neither true nor false", "write true or false")
@@ -138,6 +138,8 @@ def _checked(value: Any, rule: Mapping[str, Any], where: str) -> Any:
         if isinstance(value, (dict, list)):
             raise Problem(f"{where}: {value!r} is no text", "write one value")
         value = str(value)
+        if re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]", value):
+            raise Problem(f"{where}: {value!r} has a control character", "write plain text")
         if rule.get("choices") and value not in rule["choices"]:
             raise Problem(f"{where}: {value!r} is none", suggest(value, rule["choices"]))
         if not value.strip() and (rule.get("required") or rule.get("default")):
@@ -178,6 +180,44 @@ def pairs(given: Any) -> list[str]:
     if isinstance(given, Mapping):
         return [f"{name}={value}" for name, value in given.items()]
     return [given] if isinstance(given, str) else [str(entry) for entry in given]
+
+
+def check_pairs(given: Any, where: str) -> None:
+    """Raise a Problem for what is neither a dictionary nor a list of NAME=value."""
+    values = list(given.values()) if isinstance(given, Mapping) else given if isinstance(given, (list, tuple)) else []
+    if not isinstance(given, (str, list, tuple, Mapping)) or any(
+        value is None or isinstance(value, (list, tuple)) for value in values
+    ):
+        raise Problem(f"{where} is neither a dictionary of texts nor a list of NAME=value", "write {NAME: value}")
+
+
+def check_value(given: Any, where: str) -> None:
+    """Raise a Problem for a login's value that is neither a text nor a secret."""
+    if isinstance(given, Mapping):
+        if set(given) == {"from_secret"} and isinstance(given["from_secret"], str) and given["from_secret"]:
+            return
+    elif isinstance(given, (str, int)) and not isinstance(given, bool):
+        return
+    raise Problem(f"{where} is neither a text nor {{from_secret: NAME}}", "write one of them")
+
+
+def listed(given: Any) -> list[Any]:
+    """Return a condition's values: Drone takes one for a list of one."""
+    if given is None:
+        return []
+    return list(given) if isinstance(given, (list, tuple)) else [given]
+
+
+def check_conditions(conditions: Mapping[str, Any], where: str) -> None:
+    """Raise a Problem for conditions that Drone cannot read: a text, a list of texts, or include and exclude of them."""
+    for place, condition in conditions.items():
+        for name, given in condition.items():
+            sides = given if isinstance(given, Mapping) else {"include": given}
+            if set(sides) - {"include", "exclude"} and name != "paths":
+                raise Problem(f"{where}: {place}.{name} has other keys than include and exclude", "write a list")
+            for one in sides.values():
+                if not all(isinstance(value, (str, int, float)) for value in listed(one)):
+                    raise Problem(f"{where}: {place}.{name} is not a list of texts", "write a list")
 
 
 def build_args(given: Any, where: str) -> dict[str, Value]:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Iterable, Mapping
 from .._problem import Problem
 from .pipeline import DOCKER_CLI, Pipeline
 from .plugins import has_substitution
+from .spec import listed
 
 if TYPE_CHECKING:
     from .._platform import Platform
@@ -166,14 +167,12 @@ def _without_pull_requests(when: Mapping[str, Any]) -> dict[str, Any]:
     """Return conditions under which no pull request runs: a fork's could read the daemon's key."""
     event = when.get("event")
     if event and not isinstance(event, Mapping):
-        include = [event] if isinstance(event, str) else list(event)
+        include = listed(event)
         if not any(re.search(r"[*?\[{]", one) for one in include):
             return dict(when)  # a list of what it runs for, and the check found no pull_request in it
         event = {"include": include}
     event = dict(event or {})
-    exclude = event.get("exclude", [])
-    exclude = [exclude] if isinstance(exclude, str) else list(exclude)
-    event["exclude"] = list(dict.fromkeys([*exclude, "pull_request"]))
+    event["exclude"] = list(dict.fromkeys([*listed(event.get("exclude")), "pull_request"]))
     return {**when, "event": event}
 
 

@@ -145,14 +145,14 @@ def _targets(module: AnsibleModule, server: Server | None) -> list[Target]:
         options["git_timeout"],
     )
     message = options["commit_message"]
-    if not message.strip():
-        raise Problem("commit_message is empty", "say what the commit does")
+    if not message.strip() or re.search(r"[\x00\ud800-\udfff]", message):
+        raise Problem("commit_message is empty, or no text", "say what the commit does")
     targets: dict[str, Target] = {}
     for entry in options["repos"]:
         remote = Remote.parse(entry["url"], login)
         branch = entry["branch"] or options["branch"] or ""
-        if re.search(r"^-|\.\.|[\x00-\x20~^:?*\[\\]|^/|/$|\.lock$|^@$", branch):
-            raise Problem(f"{remote}: {branch!r} is no branch's name", "write it as git branch shows it")
+        if re.search(r"^-|\.\.|[\x00-\x20\x7f~^:?*\[\\\ud800-\udfff]|//|@\{|^/|/$|\.lock$|^@$", branch):
+            raise Problem(f"{remote}: {branch!r} is not a valid branch name", "write it as git branch shows it")
         slug = entry["slug"] or slug_of(remote)
         wish = wish_of(module, server, entry, slug)
         name = str(remote) + (f"#{entry['branch']}" if entry["branch"] else "")

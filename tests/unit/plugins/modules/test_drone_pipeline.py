@@ -13,6 +13,7 @@ import socketserver
 import stat
 import subprocess
 import threading
+import time
 import urllib.parse
 
 import pytest
@@ -740,9 +741,9 @@ def test_nothing_of_the_clones_stays_behind(run, bare, web, tmp_path, monkeypatc
 @pytest.mark.parametrize(
     ("url", "says"),
     [
-        ("", "no URL"),
-        ("--upload-pack=touch /tmp/pwned", "no URL"),
-        ("a\nb", "no URL"),
+        ("", "not the URL of a git repository"),
+        ("--upload-pack=touch /tmp/pwned", "not the URL of a git repository"),
+        ("a\nb", "not the URL of a git repository"),
         ("relative/path", "relative path"),
         ("ext::sh -c touch% /tmp/pwned", "not allowed"),
         ("/nowhere/at/all.git", "check the path"),
@@ -757,7 +758,10 @@ def test_a_url_that_is_none_is_refused(run, url, says):
 
 @pytest.mark.parametrize("branch", ["-x", "a b", "a..b", "a^", "x.lock", "/a", "a:b"])
 def test_a_branch_that_is_none_is_refused(run, bare, branch):
-    assert "no branch's name" in run({"repos": [{"url": str(bare(files={}))}], "branch": branch}, thrice=False)["msg"]
+    assert (
+        "not a valid branch name"
+        in run({"repos": [{"url": str(bare(files={}))}], "branch": branch}, thrice=False)["msg"]
+    )
 
 
 def test_bad_words_are_refused_before_any_repository_is_looked_at(run, bare):
@@ -1135,3 +1139,67 @@ def test_every_repository_is_an_island(run, bare, theirs):
     assert count(good) == 2
     assert [row["changed"] for row in result["repos"]][1:] == [True]
     assert "Traceback" not in str(result)
+
+
+@pytest.mark.parametrize("form", ["{token}@", "{token}:@", "{token}:x-oauth-basic@", "x:{token}@"])
+@pytest.mark.parametrize("failing", [False, True])
+def test_a_token_in_a_url_is_in_no_argument_and_no_word(run_module, bare, web, monkeypatch, form, failing):
+    token = "ghp_s3cr%2Ft"
+    repository = bare("o/app", {".drone.yml": THEIRS})
+    user, _colon, password = form.format(token=urllib.parse.unquote(token)).rstrip("@").partition(":")
+    web.login = f"{user}:{password}" if not failing else "nobody:x"
+    spoken, popen = [], subprocess.Popen
+
+    def spy(arguments, *more, **options):
+        spoken.append(str(arguments))
+        return popen(arguments, *more, **options)
+
+    monkeypatch.setattr(to_repositories.Remote.run.__globals__["subprocess"], "Popen", spy)
+    url = f"{web.url.replace('//', '//' + form.format(token=token))}/o/app.git"
+    result = run_module(drone_pipeline, {"pipeline": BUILD, "repos": [{"url": url}]})
+    assert result.failed == failing, result
+    assert count(repository) == (1 if failing else 2)
+    for secret in ("ghp_s3cr", "s3cr/t"):
+        assert secret not in str(dict(result))
+        assert secret not in str([one for one in spoken if "git" in one.split(",")[0]])
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://[::1", "https://[::1]:x/a", "http://h:99999999/x", "https://", "https:///x", "http://T0KEN12345@[x/y", "-u", "", "a\nb", "a\0b", "\ud800", "relative/x", "https://T0KEN12345@h:port/x"],
+)  # fmt: skip
+def test_a_malformed_url_is_a_sentence(run_module, url):
+    result = run_module(drone_pipeline, {"pipeline": BUILD, "repos": [{"url": url}]})
+    assert result.failed
+    assert "Traceback" not in result["msg"]
+    assert "T0KEN" not in str(dict(result))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"git_timeout": -1}, {"git_timeout": 0}, {"git_timeout": 10**30}, {"at_a_time": -1}, {"git_password": "a\nb"}, {"commit_message": "\0"}, {"commit_author": "x"}, {"branch": "a..b"}, {"git_ssh_key": "/a\0b"}, {"git_username": "a\0"}],
+)  # fmt: skip
+def test_an_option_that_git_cannot_take_is_a_sentence(run_module, bare, options):
+    result = run_module(drone_pipeline, {"pipeline": BUILD, "repos": [{"url": str(bare(files={"a": "b"}))}], **options})
+    assert result.failed
+    assert "Traceback" not in result["msg"]
+
+
+@pytest.mark.parametrize("way", ["hangs", "floods"])
+def test_a_git_that_does_not_end_is_ended(run_module, bare, tmp_path, monkeypatch, way):
+    program = tmp_path / "bin" / "git"
+    program.parent.mkdir()
+    body = "sleep 600" if way == "hangs" else "exec cat /dev/zero"
+    # A helper in a session of its own keeps the pipe open.
+    program.write_text(f"#!/bin/sh\nsetsid sleep 20 &\n{body}\n")
+    program.chmod(0o755)
+    repository = bare(files={"a": "b"})
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    begun = time.monotonic()
+    result = run_module(
+        drone_pipeline,
+        {"pipeline": BUILD, "repos": [{"url": str(repository)}], "git_timeout": 1 if way == "hangs" else 60},
+    )
+    assert result.failed
+    assert ("git_timeout" if way == "hangs" else "MiB") in result["msg"]
+    assert time.monotonic() - begun < 15
