@@ -136,6 +136,11 @@ test-drone: $(TREE) ## Drone as code against DRONE_SERVER with DRONE_TOKEN, on D
 	$(call say,Drone as code against $(or $(DRONE_SERVER),the stand-in))
 	DRONE_SERVER="$(DRONE_SERVER)" DRONE_TOKEN="$(DRONE_TOKEN)" DRONE_TEST_REPOS="$(DRONE_TEST_REPOS)" $(ENV)/pytest -q tests/drone
 
+.PHONY: fuzz
+fuzz: $(TREE) ## Generated input for FUZZ_SECONDS (60) a test, from FUZZ_SEED (0) on
+	$(call say,generated input)
+	FUZZ_SECONDS="$${FUZZ_SECONDS:-60}" $(ENV)/pytest -q tests/fuzz
+
 .PHONY: quickstart-test
 quickstart-test: ## The quickstart as a newcomer types it, twice
 	$(call say,make quickstart twice)

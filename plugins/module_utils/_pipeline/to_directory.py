@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .._change import Plan, Step, carry_out
 from .._files import make_directory, write_atomically
 from .._problem import Problem
+from .git import MAX_OUTPUT
 from .wish import as_result, decoded, wish_of
 
 if TYPE_CHECKING:
@@ -56,5 +57,9 @@ def _file(root: str, path: str) -> bytes | None:
         raise Problem(f"{target} is a directory", "set config_path to a file")
     if not os.path.exists(target):
         return None
+    if not os.path.isfile(target):  # a FIFO would be waited for
+        raise Problem(f"{target} is not a regular file", "set config_path to a file")
+    if os.path.getsize(target) > MAX_OUTPUT:
+        raise Problem(f"{target} is larger than {MAX_OUTPUT >> 20} MiB", "set config_path to another file")
     with open(target, "rb") as stream:
         return stream.read()

@@ -88,7 +88,8 @@ def parts(text: str) -> list[Part]:
     end = stop(text)
     starts = [match.start() for match in re.finditer(r"^---", text[:end], re.MULTILINE)]
     found: list[Part] = []
-    at, begin, separated = 0, 0, False
+    at = begin = int(text.startswith("\ufeff"))
+    separated = False
     for start in [*starts, end]:
         content = text[begin:start]
         if start != end and re.search(r"^%", content, re.MULTILINE) and _says_nothing(content):
@@ -196,12 +197,11 @@ def _parse(text: str, part: Part, where: str) -> tuple[Node | None, Any]:
     """Return the root of a document's lines and its value; None for an empty one."""
     yaml = library()
     content = text[part.begin : part.end]
-    bom = content.startswith("\ufeff")  # libyaml doesn't count it
     first = text.count("\n", 0, part.begin) + 1
     try:
-        loader = _loader()(content[bom:])
+        loader = _loader()(content)
         try:
-            root = _Composer(loader, content[bom:], part.begin + bom, where).root()
+            root = _Composer(loader, content, part.begin, where).root()
             return root, None if root is None else loader.construct_document(root.made)
         finally:
             loader.dispose()
