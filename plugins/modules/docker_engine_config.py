@@ -55,6 +55,12 @@ options:
     type: str
     choices: [auto, "true", "false"]
     default: auto
+  engine_version:
+    description:
+      - The version that the engine will have on a host that has none yet, so that check mode knows what it can do. On a host that has
+        one it means nothing.
+    type: str
+    default: ""
   path:
     description: The engine's configuration file.
     type: path

@@ -25,6 +25,8 @@ options:
       - V(systemd) has booted the host.
       - V(kernel) has binfmt_misc with the flag F (4.8 or later).
       - V(disk) has O(min_free_gib) free at O(disk_path).
+      - V(engine) is that no other engine is installed than the one of O(engine_source), and none that the roles cannot take (a snap,
+        C(podman-docker)).
       - V(privileged) is that the engine can start privileged containers, as the builder driver C(docker-container) needs.
         Capabilities missing from the bounding set of process 1 make it impossible for Docker before 23.0.
       - V(buildx) is that the packages of O(engine_source) have buildx among them.
@@ -33,7 +35,7 @@ options:
       - V(image_store) is that the running engine has that store, or holds nothing that turning it on would hide.
     type: list
     elements: str
-    choices: [distribution, rights, systemd, kernel, disk, privileged, buildx, containerd_store, image_store]
+    choices: [distribution, rights, systemd, kernel, disk, engine, privileged, buildx, containerd_store, image_store]
     default: []
   packages:
     description: Debian packages whose installed versions are returned.
@@ -49,9 +51,11 @@ options:
     type: float
     default: 5
   engine_source:
-    description: Where the engine will come from on a host that has none, which tells its version.
+    description:
+      - Whose packages the engine is of, which tells their names and what it can do.
+      - V(auto) is those that the host has, and on a host that has none the distribution's.
     type: str
-    choices: [distribution, docker]
+    choices: [auto, distribution, docker]
     default: distribution
 author:
   - The multiarch.drone authors (@multiarch-drone)
@@ -116,10 +120,17 @@ disk:
   type: dict
   sample: {path: /var/lib, free: 84825604096}
 packages:
-  description: The installed version of each of O(packages), empty where it is not installed.
+  description: The installed version of each of O(packages), or of what provides it, and empty where neither is installed.
   returned: always
   type: dict
   sample: {docker.io: 26.1.5+dfsg1-9+b1, docker-buildx: ""}
+engine_packages:
+  description:
+    - Whose packages the engine is of (C(distribution), C(docker), or C(moby)), the names of the engine's packages, of the buildx
+      plugin's (empty where there is none), and the engine's version where it is an old one that lacks something.
+  returned: always
+  type: dict
+  sample: {source: distribution, engine: [docker.io, docker-cli], buildx: docker-buildx, version: ""}
 docker:
   description: The Docker engine. Its unit's state, and of one that runs what it says of itself.
   returned: always

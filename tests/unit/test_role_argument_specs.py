@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.multiarch.drone.plugins.module_utils._docker import host
+from ansible_collections.multiarch.drone.plugins.module_utils._docker import packages
+from ansible_collections.multiarch.drone.plugins.module_utils._record import apt
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = sorted(path for path in (ROOT / "roles").iterdir() if (path / "tasks").is_dir())
@@ -136,20 +137,43 @@ def test_the_roles_readme_lists_its_variables_and_no_others(role: Path) -> None:
 
 def test_the_engine_asks_about_every_package_that_it_may_want() -> None:
     variables = load(ROOT / "roles/docker_engine/vars/main.yml")
-    wanted = {
-        name
-        for names in variables["__docker_engine_packages_of"].values()
-        for name in [*names["engine"], names["buildx"]]
-    }
+    tables = [*packages.RELEASES.values(), *packages.MAKERS.values()]
+    wanted = {name for table in tables for name in [*table.engine, table.buildx]}
     wanted |= {*variables["__docker_engine_beside"], "python3-requests"}
     assert set(variables["__docker_engine_known"]) == wanted - {""}
 
 
-def test_the_role_and_the_check_of_a_host_know_the_same_distributions_without_buildx() -> None:
-    packages = load(ROOT / "roles/docker_engine/vars/main.yml")["__docker_engine_packages_of"]
-    assert set(packages) - {"docker"} == {"-".join(release) for release in host.DISTRIBUTIONS}
-    without = {name for name, parts in packages.items() if not parts["buildx"]}
-    assert without == {"-".join(release) for release in host.WITHOUT_BUILDX}
+def _yaml_tasks() -> list[tuple[Path, dict[str, Any]]]:
+    found = []
+    paths = [*ROOT.glob("roles/*/tasks/**/*.yml"), *ROOT.glob("roles/*/handlers/*.yml"), *ROOT.glob("playbooks/*.yml")]
+    for path in paths:
+        hint = list(load(path) or [])
+        while hint:
+            task = hint.pop()
+            found.append((path, task))
+            for part in ("block", "rescue", "always", "tasks", "pre_tasks", "post_tasks", "handlers"):
+                hint += task.get(part, [])
+    return found
+
+
+def test_no_task_for_packages_removes_what_it_does_not_name() -> None:
+    """apt takes docker-ce away for docker.io without a word, unless it is told not to."""
+    managers = re.compile(r"\.(apt|package|dnf5?|yum|zypper|pacman)$|^(apt|package|dnf|yum)$")
+    wrong = [
+        f"{path.relative_to(ROOT)}: {task['name']}"
+        for path, task in _yaml_tasks()
+        for module, options in task.items()
+        if managers.search(module) and not (isinstance(options, dict) and options.get("fail_on_autoremove") is True)
+    ]
+    texts = [*ROOT.glob("roles/*/tasks/**/*.yml"), *ROOT.glob("playbooks/*.yml"), *ROOT.glob("roles/*/files/machine")]
+    wrong += [
+        f"{path.relative_to(ROOT)}: {line.strip()}"
+        for path in texts
+        for line in path.read_text().splitlines()
+        if re.search(r"apt(-get)? (-\S+ )*install", line) and "--no-remove" not in line
+    ]
+    assert wrong == []
+    assert "--no-remove" in apt.INSTALL
 
 
 def test_what_provisions_judges_the_variables_of_every_role_before_it_changes_a_host() -> None:

@@ -33,7 +33,7 @@ def work(module: Module) -> dict[str, Any]:
     if not isinstance(wanted["options"].get("features") or {}, dict):
         raise Problem("options: features is not a dictionary", "declare it as {name: true}")
     if wanted["state"] == "present":
-        image_store = store(world, wanted["containerd_store"])
+        image_store = store(world, wanted["containerd_store"], wanted["engine_version"])
         options, left_out = with_defaults(world, wanted["options"], wanted["defaults"])
         for name, reason in left_out.items():
             module.warn(f"the default {name} is left out: {reason}")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Mapping
 
 from .._problem import Problem
 from . import engine as _engine
+from . import packages as _packages
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,8 +28,6 @@ CAPABILITIES = re.findall(
 )
 # Flag F of binfmt_misc, without which emulation does not reach containers (kernel: commit 948b701a607f).
 KERNEL_WITH_F = (4, 8)
-# What the roles know the packages of. Tested: Debian 12 and 13. Ubuntu's are its archive's names, untested.
-DISTRIBUTIONS = {("debian", "12"), ("debian", "13"), ("ubuntu", "22.04"), ("ubuntu", "24.04")}
 # Until 23.0 the engine gave a privileged container every capability the kernel has, its own or not (moby 42933).
 ENGINE_WITH_BOUNDED_PRIVILEGES = (23, 0)
 # The first engine whose containerd image store builds for several platforms.
@@ -53,13 +52,15 @@ class Host:
     disk_path: str
     disk_free: int  # bytes
     packages: Mapping[str, str]  # version, or "" where it is not installed
+    engine_source: str  # where the installed engine came from: distribution, docker, moby, or "" where there is none
+    engine_foreign: str  # what stands where an engine belongs, and is none that the roles can take
     unit: _engine.Unit
     engine: _engine.Engine | None
     images: tuple[str, ...] = ()  # what the containerd image store would hide, by name
 
     @property
     def release(self) -> tuple[str, str]:
-        return self.distribution["id"], self.distribution["version"]
+        return _packages.release(self.distribution)
 
 
 def read(*, packages: Iterable[str] = (), disk_path: str = "/var/lib/docker", root: str = "/") -> Host:
@@ -71,6 +72,7 @@ def read(*, packages: Iterable[str] = (), disk_path: str = "/var/lib/docker", ro
         path = os.path.dirname(path)
     space = os.statvfs(path)
     engine = _engine.read(state) if os.geteuid() == 0 else None
+    status = _text(root, "var/lib/dpkg/status")
     return Host(
         distribution=distribution(_text(root, "etc/os-release") or _text(root, "usr/lib/os-release")),
         kernel=uname.release,
@@ -84,7 +86,9 @@ def read(*, packages: Iterable[str] = (), disk_path: str = "/var/lib/docker", ro
         ),
         disk_path=path,
         disk_free=space.f_bavail * space.f_frsize,
-        packages=installed(_text(root, "var/lib/dpkg/status"), packages),
+        packages=_packages.installed(status, packages),
+        engine_source=_packages.source(status),
+        engine_foreign=_packages.foreign(status, os.path.lexists(os.path.join(root, "snap/docker/current"))),
         unit=state,
         engine=engine,
         images=_engine.image_names() if engine and engine.images and not engine.containerd_store else (),
@@ -114,29 +118,25 @@ def missing_capabilities(status: str, last: str) -> tuple[str, ...]:
     return tuple(f"CAP_{names[number]}" for number in range(count) if not bounding >> number & 1)
 
 
-def installed(status: str, names: Iterable[str]) -> dict[str, str]:
-    """Return the versions of Debian packages in a text of dpkg's status file, "" for what is not installed."""
-    # Looked for, not parsed: the file has megabytes.
-    status = f"\n{status}\n\n"
-    versions = {}
-    for name in names:
-        versions[name] = ""
-        start = status.find(f"\nPackage: {name}\n")
-        # One package has several entries where several architectures of it are installed.
-        while start >= 0:
-            end = status.index("\n\n", start)
-            entry = status[start : end + 1]
-            if "\nStatus: install ok installed\n" in entry or "\nStatus: hold ok installed\n" in entry:
-                versions[name] = (re.findall(r"^Version: (.+)$", entry, re.MULTILINE) or [""])[0]
-            start = status.find(f"\nPackage: {name}\n", end)
-    return versions
+def chosen(host: Host, wanted: str) -> str:
+    """Return whose packages a host's engine is of, or will be; `auto` takes what is installed."""
+    return (host.engine_source or "distribution") if wanted == "auto" else wanted
+
+
+def packages_of(host: Host, source: str) -> _packages.Packages | None:
+    """Return the packages of an engine, or None where the distribution is not known."""
+    if source in _packages.MAKERS:
+        return _packages.MAKERS[source]
+    return _packages.RELEASES.get(host.release)
 
 
 def problems(host: Host, *, min_free_gib: float, engine_source: str) -> dict[str, str]:
     """Return what the host lacks, each by the name of the check that found it: what, where, what to do."""
     found: dict[str, Problem] = {}
-    known = ", ".join(f"{name.capitalize()} {version}" for name, version in sorted(DISTRIBUTIONS))
-    if host.release not in DISTRIBUTIONS:
+    known = ", ".join(f"{name.capitalize()} {version}" for name, version in sorted(_packages.RELEASES))
+    source = chosen(host, engine_source)
+    packages = packages_of(host, source)
+    if host.release not in _packages.RELEASES:
         found["distribution"] = _unknown(host.distribution, known)
     if host.uid != 0:
         found["rights"] = Problem(f"the task runs as user id {host.uid}, not as root", "connect as root or set become")
@@ -160,22 +160,31 @@ def problems(host: Host, *, min_free_gib: float, engine_source: str) -> dict[str
             f"{host.disk_free / 2**30:.1f} GiB are free at {host.disk_path}, less than {min_free_gib:g}",
             "free some space, mount a bigger disk there, or lower the limit",
         )
-    if engine_source == "distribution" and host.release in WITHOUT_BUILDX:
+    if host.engine_foreign:
+        found["engine"] = Problem(
+            f"the host has {host.engine_foreign}", "remove it, and run this again: the role then installs an engine"
+        )
+    elif host.engine_source and host.engine_source != source:
+        found["engine"] = Problem(
+            f"{_packages.WORDS[host.engine_source]} is installed, and docker_engine_source={source} wants another",
+            "leave docker_engine_source at auto to keep it, or remove it first: no task replaces an engine",
+        )
+    if packages and not packages.buildx:
         found["buildx"] = Problem(
             f"{host.distribution['name']} has no package of buildx",
             "take Docker's own packages (docker_engine_source=docker), bring the plugin (docker_engine_buildx=url or path), or do "
             "without (docker_engine_buildx=none)",
         )
-    if engine_source == "distribution" and host.release in OLD_ENGINES:
+    if packages and packages.version:
         found["containerd_store"] = Problem(
-            f"{host.distribution['name']} brings Docker {OLD_ENGINES[host.release]}, which has no containerd image store and so "
+            f"{host.distribution['name']} brings Docker {packages.version}, which has no containerd image store and so "
             "cannot build for several platforms by itself",
             "take Docker's own packages (docker_engine_source=docker), or leave the store to the engine "
             "(docker_engine_containerd_store=auto) and give builder_builders one with the driver docker-container or remote",
         )
     if host.engine and not host.engine.containerd_store and (host.engine.images or host.engine.containers):
         found["image_store"] = _hidden(host.engine, host.images)
-    privileged = _privileged(host, engine_source)
+    privileged = _privileged(host, packages.version if packages else "")
     if privileged:
         found["privileged"] = privileged
     return {check: str(problem) for check, problem in found.items()}
@@ -208,9 +217,11 @@ def _hidden(engine: _engine.Engine, images: tuple[str, ...]) -> Problem:
     )
 
 
-def as_result(host: Host) -> dict[str, Any]:
+def as_result(host: Host, engine_source: str = "auto") -> dict[str, Any]:
     """Return the host as the module's result tells it."""
     engine = host.engine
+    source = chosen(host, engine_source)
+    packages = packages_of(host, source) or _packages.Packages((), "")
     return {
         "distribution": dict(host.distribution),
         "kernel": host.kernel,
@@ -222,6 +233,12 @@ def as_result(host: Host) -> dict[str, Any]:
         "missing_capabilities": list(host.missing_capabilities),
         "disk": {"path": host.disk_path, "free": host.disk_free},
         "packages": dict(host.packages),
+        "engine_packages": {
+            "source": source,
+            "engine": list(packages.engine),
+            "buildx": packages.buildx,
+            "version": packages.version,
+        },
         "docker": {
             "installed": host.unit.installed,
             "running": host.unit.active,
@@ -236,13 +253,11 @@ def as_result(host: Host) -> dict[str, Any]:
     }
 
 
-def _privileged(host: Host, engine_source: str) -> Problem | None:
+def _privileged(host: Host, to_come: str) -> Problem | None:
     """Return why this host's engine cannot start privileged containers, or None where it can."""
     if not host.missing_capabilities:
         return None
-    version = host.engine.version if host.engine else ""
-    if not version and engine_source == "distribution":
-        version = OLD_ENGINES.get(host.release, "")
+    version = host.engine.version if host.engine else to_come
     if not version or _engine.version_tuple(version) >= ENGINE_WITH_BOUNDED_PRIVILEGES:
         return None
     return Problem(

@@ -20,6 +20,7 @@ CHECKS = [
     "systemd",
     "kernel",
     "disk",
+    "engine",
     "privileged",
     "buildx",
     "containerd_store",
@@ -31,7 +32,7 @@ ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
     "packages": {"type": "list", "elements": "str", "default": []},
     "disk_path": {"type": "path", "default": "/var/lib/docker"},
     "min_free_gib": {"type": "float", "default": 5},
-    "engine_source": {"type": "str", "choices": ["distribution", "docker"], "default": "distribution"},
+    "engine_source": {"type": "str", "choices": ["auto", "distribution", "docker"], "default": "distribution"},
 }
 
 
@@ -41,7 +42,7 @@ def work(module: Module) -> dict[str, Any]:
     check_values(ARGUMENTS, wanted)
     host = _host.read(packages=wanted["packages"], disk_path=wanted["disk_path"])
     problems = _host.problems(host, min_free_gib=wanted["min_free_gib"], engine_source=wanted["engine_source"])
-    facts = {**_host.as_result(host), "problems": problems}
+    facts = {**_host.as_result(host, wanted["engine_source"]), "problems": problems}
     lacking = [problems[check] for check in wanted["require"] if check in problems]
     if lacking:
         raise Problem(

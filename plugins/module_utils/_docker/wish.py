@@ -24,6 +24,7 @@ ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
     "options": {"type": "dict", "default": {}},
     "defaults": {"type": "dict", "default": {}},
     "containerd_store": {"type": "str", "choices": ["auto", "true", "false"], "default": "auto"},
+    "engine_version": {"type": "str", "default": ""},
     "path": {"type": "path", "default": "/etc/docker/daemon.json"},
 }
 
@@ -46,8 +47,11 @@ class Wish:
     follow: str  # "restart", "reload", or ""
 
 
-def store(world: World, wanted: str) -> Store:
-    """Decide about the containerd image store; `auto` never hides what an engine already holds."""
+def store(world: World, wanted: str, to_come: str = "") -> Store:
+    """Decide about the containerd image store; `auto` never hides what an engine already holds.
+
+    `to_come` is the version of the engine that a host without one will have.
+    """
     now = daemon_json.features(world.config).get(STORE)
     if wanted == "false":
         return Store(False, "as declared")
@@ -56,7 +60,7 @@ def store(world: World, wanted: str) -> Store:
         return Store(bool(now) if mine else None, "as daemon.json says already")
     if wanted == "auto" and world.engine and world.engine.containerd_store:
         return Store(None, "the engine uses it by itself")
-    version = world.version
+    version = world.version or to_come
     if version and version_tuple(version) < CONTAINERD_STORE_SINCE:
         if wanted == "true":
             raise Problem(

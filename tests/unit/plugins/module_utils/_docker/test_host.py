@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from ansible_collections.multiarch.drone.plugins.module_utils._docker import engine as _engine
 from ansible_collections.multiarch.drone.plugins.module_utils._docker import host as _host
+from ansible_collections.multiarch.drone.plugins.module_utils._docker import packages as _packages
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,6 +29,8 @@ GOOD = _host.Host(
     disk_path="/var/lib",
     disk_free=50 * 2**30,
     packages={},
+    engine_source="",
+    engine_foreign="",
     unit=_engine.Unit(),
     engine=None,
 )
@@ -127,13 +130,80 @@ def test_missing_capabilities_are_read_from_the_bounding_set_of_process_1() -> N
 
 
 def test_only_installed_packages_have_a_version() -> None:
-    assert _host.installed(DPKG, ["docker.io", "docker-cli", "docker-buildx", "libc6"]) == {
+    assert _packages.installed(DPKG, ["docker.io", "docker-cli", "docker-buildx", "libc6"]) == {
         "docker.io": "26.1.5+dfsg1-9+b1",
         "docker-cli": "",
         "docker-buildx": "",
         "libc6": "2.41",
     }
-    assert _host.installed("", ["docker.io"]) == {"docker.io": ""}
+    assert _packages.installed("", ["docker.io"]) == {"docker.io": ""}
+
+
+def dpkg(*names: str, provides: str = "") -> str:
+    return "\n".join(f"Package: {name}\nStatus: install ok installed\n{provides}Version: 1:10.1\n" for name in names)
+
+
+def test_a_name_that_an_installed_package_provides_counts_as_installed() -> None:
+    """Debian 14 and Ubuntu 25.10 have qemu-user-static as a virtual name: apt would be asked each time."""
+    status = dpkg("libc6") + "\n" + dpkg("qemu-user", provides="Provides: qemu-x, qemu-user-static (= 1:10.1)\n")
+    assert _packages.installed(status, ["qemu-user-static"]) == {"qemu-user-static": "1:10.1"}
+    assert _packages.installed(status, ["qemu-user-stati", "user-static"]) == {"qemu-user-stati": "", "user-static": ""}
+    gone = status.replace("install ok installed", "deinstall ok config-files")
+    assert _packages.installed(gone, ["qemu-user-static"]) == {"qemu-user-static": ""}
+
+
+@pytest.mark.parametrize(
+    ("names", "wanted", "source", "refused"),
+    [
+        ([], "auto", "distribution", ""),
+        (["docker.io"], "auto", "distribution", ""),
+        (["docker-ce"], "auto", "docker", ""),
+        (["moby-engine", "moby-cli"], "auto", "moby", ""),
+        (["docker-ce"], "docker", "docker", ""),
+        (["docker-ce"], "distribution", "distribution", "Docker's own docker-ce is installed"),
+        (["docker.io"], "docker", "docker", "the distribution's Docker is installed"),
+        (["podman-docker"], "auto", "distribution", "Podman under the name of docker"),
+    ],
+)
+def test_the_engine_that_is_installed_is_taken_or_refused(
+    names: list[str], wanted: str, source: str, refused: str
+) -> None:
+    status = dpkg(*names)
+    host = replace(GOOD, engine_source=_packages.source(status), engine_foreign=_packages.foreign(status, snap=False))
+    assert _host.as_result(host, wanted)["engine_packages"]["source"] == source
+    said = problems(host, wanted).get("engine", "")
+    assert refused in said
+    assert bool(refused) == bool(said)
+
+
+def test_a_snap_in_the_engine_s_place_is_refused() -> None:
+    host = replace(GOOD, engine_foreign=_packages.foreign("", snap=True))
+    assert "Docker as a snap" in problems(host)["engine"]
+
+
+def test_docker_ce_on_debian_12_has_what_the_distribution_s_engine_lacks() -> None:
+    host = replace(GOOD, distribution=BOOKWORM, engine_source="docker")
+    assert problems(host, "auto") == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "release"),
+    [
+        ('PRETTY_NAME="Debian GNU/Linux forky/sid"\nVERSION_CODENAME=forky\nID=debian\n', ("debian", "14")),
+        ('ID=ubuntu\nVERSION_ID="25.10"\nVERSION_CODENAME=questing\n', ("ubuntu", "25.10")),
+        ('ID=ubuntu\nVERSION_ID="22.04"\nVERSION_CODENAME=jammy\n', ("ubuntu", "22.04")),
+    ],
+)
+def test_a_release_is_known_by_its_version_or_its_codename(text: str, release: tuple[str, str]) -> None:
+    host = replace(GOOD, distribution=_host.distribution(text))
+    assert host.release == release
+    assert "distribution" not in problems(host)
+
+
+def test_another_distribution_is_refused_with_its_name() -> None:
+    host = replace(GOOD, distribution=_host.distribution('PRETTY_NAME="Fedora Linux 43"\nID=fedora\nVERSION_ID=43\n'))
+    assert "Fedora Linux 43" in problems(host)["distribution"]
+    assert _host.as_result(host)["engine_packages"]["engine"] == []
 
 
 def test_os_release_is_read_with_and_without_quotes() -> None:

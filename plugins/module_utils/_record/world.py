@@ -1,0 +1,83 @@
+# SPDX-FileCopyrightText: The multiarch.drone authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The record on a host of what the roles installed, made and started there, and what of it is there now."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from typing import Any, Mapping
+
+from .._docker.packages import installed
+from .._files import File, put
+from .._problem import Problem
+
+PATH = "/var/lib/multiarch.drone/record.json"
+DPKG = "/var/lib/dpkg/status"
+ABOUT = "Written by Ansible (multiarch.drone): what its roles installed and made on this host, and may take away again."
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What one role did on this host: packages that it brought, files that it made."""
+
+    packages: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.packages or self.files)
+
+
+@dataclass(frozen=True)
+class World:
+    """The record by role, and what of the packages and files that concern us is there."""
+
+    roles: Mapping[str, Entry]
+    packages: Mapping[str, str] = field(default_factory=dict)  # versions, "" for what is not installed
+    files: frozenset[str] = frozenset()
+
+
+def read(role: str, packages: tuple[str, ...], files: tuple[str, ...]) -> World:
+    """Return the record, and whether the named packages and files, and those of the role's entry, are there."""
+    roles = read_record()
+    entry = roles.get(role, Entry())
+    try:
+        with open(DPKG, encoding="utf-8", errors="replace") as file:
+            status = file.read()
+    except OSError:
+        status = ""
+    return World(
+        roles,
+        installed(status, [*packages, *entry.packages]),
+        frozenset(path for path in (*files, *entry.files) if os.path.lexists(path)),
+    )
+
+
+def read_record(path: str = PATH) -> dict[str, Entry]:
+    """Return the record by role; a host without one has an empty one."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            roles = json.load(file)["roles"]
+        return {role: Entry(tuple(entry["packages"]), tuple(entry["files"])) for role, entry in roles.items()}
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise Problem(f"{path} cannot be read: {error.strerror}", "run the task as root (become)") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Problem(
+            f"{path} is damaged: {error!r}", "remove it: what was installed before then counts as there before"
+        ) from error
+
+
+def write_record(roles: Mapping[str, Entry], path: str = PATH) -> None:
+    """Write the record at once; an empty one is no file."""
+    entries: dict[str, Any] = {
+        role: {"packages": sorted(entry.packages), "files": sorted(entry.files)}
+        for role, entry in roles.items()
+        if entry
+    }
+    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+    text = json.dumps({"about": ABOUT, "roles": entries}, indent=2, sort_keys=True) + "\n"
+    put(path, File(text) if entries else None)

@@ -1,0 +1,208 @@
+# SPDX-FileCopyrightText: The multiarch.drone authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What the roles brought onto a host is recorded, and that and nothing else is taken back."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import pytest
+from ansible_collections.multiarch.drone.plugins.module_utils._problem import Problem
+from ansible_collections.multiarch.drone.plugins.module_utils._record import apt, declare, world
+
+# What each package depends on.
+DEPENDS = {"docker.io": ["containerd", "runc"], "qemu-user-static": ["qemu-user"], "podman": ["runc"], "docker-ce": []}
+CONFLICTS = {"docker.io": "docker-ce"}
+
+
+class Host:
+    """apt and dpkg in memory, with a record in a directory of the test's own."""
+
+    def __init__(self, tmp_path, monkeypatch):
+        self.installed: set[str] = set()
+        self.lists = True  # whether apt has package lists
+        self.calls: list[tuple[str, ...]] = []
+        self.breaks = False
+        self.record = tmp_path / "lib/record.json"
+        self.dpkg = tmp_path / "status"
+        monkeypatch.setattr(world, "PATH", str(self.record))
+        monkeypatch.setattr(world.read_record, "__defaults__", (str(self.record),))
+        monkeypatch.setattr(world.write_record, "__defaults__", (str(self.record),))
+        monkeypatch.setattr(world, "DPKG", str(self.dpkg))
+        for name in ("update", "simulate_install", "simulate_remove", "install", "remove"):
+            monkeypatch.setattr(apt, name, getattr(self, name))
+        self.write()
+
+    def write(self):
+        entry = "Package: {}\nStatus: install ok installed\nVersion: 1\n"
+        self.dpkg.write_text("\n".join(entry.format(name) for name in sorted(self.installed)))
+
+    def update(self):
+        self.lists = True
+        self.calls.append(("update",))
+
+    def closure(self, names):
+        found = set(names)
+        for name in names:
+            found |= set(DEPENDS.get(name, []))
+        return found
+
+    def simulate_install(self, names):
+        if not self.lists:
+            return apt.Simulated((), (), "Unable to locate package")
+        comes = self.closure(names)
+        goes = tuple(CONFLICTS[name] for name in comes if CONFLICTS.get(name) in self.installed)
+        return apt.Simulated(tuple(sorted(comes - self.installed)), goes, "")
+
+    def simulate_remove(self, names, *, purge):
+        needs = {name for name, wanted in DEPENDS.items() if name in self.installed and set(wanted) & set(names)}
+        return apt.Simulated((), tuple(sorted({*names} | needs)), "")
+
+    def install(self, names):
+        self.calls.append(("install", *names))
+        if self.breaks:
+            raise Problem("apt-get install failed (100)")
+        self.installed |= self.closure(names)
+        self.write()
+
+    def remove(self, names, *, purge=False):
+        self.calls.append(("purge" if purge else "remove", *names))
+        self.installed -= set(names)
+        self.write()
+
+    def run(self, role="docker_engine", *, check_mode=False, **options):
+        params = {"role": role, "state": "present", "packages": [], "files": [], "purge": False, **options}
+        return declare.work(SimpleNamespace(params=params, check_mode=check_mode))
+
+    def recorded(self):
+        return json.loads(self.record.read_text())["roles"] if self.record.exists() else {}
+
+
+@pytest.fixture
+def host(tmp_path, monkeypatch):
+    return Host(tmp_path, monkeypatch)
+
+
+def test_what_came_along_is_recorded_and_goes_too(host):
+    host.installed = {"ca-certificates"}
+    host.write()
+    predicted = host.run(packages=["docker.io", "ca-certificates"], check_mode=True)
+    assert host.calls == []
+    done = host.run(packages=["docker.io", "ca-certificates"])
+    assert done["packages"] == predicted["packages"] == ["containerd", "docker.io", "runc"]
+    assert done["steps"] == predicted["steps"]
+    assert done["diff"] == predicted["diff"]
+    assert host.recorded()["docker_engine"]["packages"] == ["containerd", "docker.io", "runc"]
+    assert not host.run(packages=["docker.io", "ca-certificates"])["changed"]
+    taken = host.run(state="absent", packages=["docker.io", "ca-certificates"])
+    assert taken["packages"] == ["containerd", "docker.io", "runc"]
+    assert taken["kept"] == {
+        "ca-certificates": "it was there before, or an earlier version of the collection brought it"
+    }
+    assert host.installed == {"ca-certificates"}
+    assert not host.record.exists()
+    assert not host.run(state="absent", packages=["docker.io"])["changed"]
+
+
+def test_what_was_there_before_stays_unless_it_is_purged(host):
+    host.installed = {"docker.io", "containerd", "runc"}
+    host.write()
+    assert not host.run(packages=["docker.io"])["changed"]
+    kept = host.run(state="absent", packages=["docker.io"])
+    assert (kept["changed"], list(kept["kept"])) == (False, ["docker.io"])
+    assert host.run(state="absent", packages=["docker.io"], purge=True)["packages"] == ["docker.io"]
+    assert host.calls == [("purge", "docker.io")]
+
+
+def test_what_somebody_else_needs_by_now_stays_and_is_remembered(host):
+    host.run(packages=["docker.io"])
+    host.installed.add("podman")
+    host.write()
+    taken = host.run(state="absent", packages=["docker.io"])
+    assert taken["kept"] == {"runc": "podman needs it"}
+    assert host.installed == {"podman", "runc"}
+    assert host.recorded()["docker_engine"]["packages"] == ["runc"]
+    assert not host.run(state="absent", packages=["docker.io"])["changed"]
+    host.installed.discard("podman")
+    host.write()
+    assert host.run(state="absent")["packages"] == ["runc"]
+    assert host.recorded() == {}
+
+
+def test_an_installation_that_would_remove_something_is_refused_in_check_mode_too(host):
+    host.installed = {"docker-ce"}
+    host.write()
+    for check_mode in (True, False):
+        with pytest.raises(Problem, match=r"for docker\.io apt would remove docker-ce; .*nothing was changed"):
+            host.run(packages=["docker.io"], check_mode=check_mode)
+    assert host.installed == {"docker-ce"}
+    assert host.recorded() == {}
+
+
+def test_check_mode_says_where_the_hosts_package_lists_do_not_tell_what_comes_along(host):
+    host.lists = False
+    predicted = host.run(packages=["docker.io"], check_mode=True)
+    assert (predicted["packages"], predicted["complete"]) == (["docker.io"], False)
+    assert host.calls == []
+    assert host.run(packages=["docker.io"])["complete"]
+
+
+def test_a_failed_installation_leaves_no_record(host):
+    host.breaks = True
+    with pytest.raises(Problem, match="apt-get install failed"):
+        host.run(packages=["docker.io"])
+    assert host.recorded() == {}
+
+
+def test_files_are_recorded_before_they_are_made_and_those_of_somebody_else_are_not(host, tmp_path):
+    made, theirs = tmp_path / "docker.sources", tmp_path / "theirs"
+    theirs.write_text("theirs")
+    files = [str(made), str(theirs)]
+    assert host.run(files=files)["changed"]
+    assert host.recorded()["docker_engine"]["files"] == [str(made)]
+    made.write_text("ours")
+    assert not host.run(files=files)["changed"]
+    assert host.run(state="absent", check_mode=True)["steps"][0] == f"remove {made}"
+    assert made.exists()
+    host.run(state="absent")
+    assert (made.exists(), theirs.exists()) == (False, True)
+
+
+def test_a_package_that_another_role_brought_stays(host):
+    host.run("qemu", packages=["qemu-user-static"])
+    host.run("docker_engine", files=["/nowhere/file"])
+    record = host.recorded()
+    record["docker_engine"]["packages"] = ["qemu-user"]
+    host.record.write_text(json.dumps({"roles": record}))
+    DEPENDS_BEFORE = dict(DEPENDS)
+    DEPENDS.clear()
+    try:
+        taken = host.run("docker_engine", state="absent")
+    finally:
+        DEPENDS.update(DEPENDS_BEFORE)
+    assert taken["kept"] == {"qemu-user": "another role of the collection has it"}
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"roles": 1}', '{"roles": {"qemu": {}}}'])
+def test_a_damaged_record_is_named(host, text):
+    host.record.parent.mkdir()
+    host.record.write_text(text)
+    with pytest.raises(Problem, match=r"record\.json is damaged"):
+        host.run(state="absent")
+
+
+def test_apt_s_own_words_are_read():
+    text = (
+        "Reading package lists...\nInst runc (1.1 Debian:13 [amd64])\nInst libc6 [2.40] (2.41 Debian:13 [amd64])\n"
+        "Inst docker.io (26.1 Debian:13 [amd64]) []\nRemv docker-ce [5:27.0]\nPurg podman [4]\nConf runc (1.1 Debian:13 [amd64])\n"
+    )
+    assert apt.parse(text, 0) == apt.Simulated(("docker.io", "runc"), ("docker-ce", "podman"), "")
+    assert apt.parse("E: Unable to locate package x\n", 100).refusal == "Unable to locate package x"
+
+
+def test_a_host_without_apt_is_refused_by_its_name_for_things(monkeypatch):
+    monkeypatch.setattr(apt.shutil, "which", lambda _name: None)
+    with pytest.raises(Problem, match="this host has no apt-get, and the roles know the packages of Debian and Ubuntu"):
+        apt.update()
