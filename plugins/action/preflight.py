@@ -12,7 +12,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ansible.errors import AnsibleActionFail
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.common.yaml import yaml_load
 from ansible.plugins.action import ActionBase
@@ -41,10 +40,17 @@ class ActionModule(ActionBase):
         # A default that is a template: here the role's own defaults need not be known.
         if "drone_runner" in roles:
             values.setdefault("drone_runner_name", task_vars["inventory_hostname"])
+        if "buildkitd" in roles:
+            values.setdefault("buildkitd_address", task_vars["inventory_hostname"])
+            values.setdefault("buildkitd_pki", "~/.config/multiarch.drone/buildkitd")
         read = ArgumentSpecValidator(declared).validate(values, validate_role_argument_spec=True)
         problems = read.error_messages or wrong(roles, read.validated_parameters, self._names(roles, task_vars))
         if problems:
-            raise AnsibleActionFail("wrong variables: " + "; ".join(problems).rstrip(".") + ". Nothing was changed.")
+            # Returned, not raised: ansible-core 2.18 prints "An exception occurred" before the words of what is raised.
+            msg = (
+                "wrong variables: " + "; ".join(problem.rstrip(".") for problem in problems) + ". Nothing was changed."
+            )
+            return {**result, "failed": True, "msg": msg}
         return {**result, "changed": False}
 
     def _names(self, roles: list[str], task_vars: Any) -> dict[str, str]:

@@ -33,6 +33,7 @@ options:
       - V(containerd_store) is that their engine has the containerd image store, which the builder driver C(docker) needs to build
         for several platforms.
       - V(image_store) is that the running engine has that store, or holds nothing that turning it on would hide.
+      - Where one does not hold, the result has the host's facts only at C(-v).
     type: list
     elements: str
     choices: [distribution, rights, systemd, kernel, disk, engine, privileged, buildx, containerd_store, image_store]

@@ -17,7 +17,7 @@ UTILS = PLUGINS / "module_utils"
 FLOORS = [
     {"_report"},
     {"_pipeline", "_runner", "_buildx"},
-    {"_drone", "_image", "_binfmt", "_buildkitd"},
+    {"_drone", "_image", "_binfmt", "_buildkitd", "_record"},
     {"_docker"},
     {""},
 ]

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -71,8 +72,8 @@ def read(*, packages: Iterable[str] = (), disk_path: str = "/var/lib/docker", ro
     while not os.path.isdir(path):
         path = os.path.dirname(path)
     space = os.statvfs(path)
-    engine = _engine.read(state) if os.geteuid() == 0 else None
     status = _text(root, "var/lib/dpkg/status")
+    engine = _engine.read(state) if os.geteuid() == 0 else None
     return Host(
         distribution=distribution(_text(root, "etc/os-release") or _text(root, "usr/lib/os-release")),
         kernel=uname.release,

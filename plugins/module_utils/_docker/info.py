@@ -46,6 +46,9 @@ def work(module: Module) -> dict[str, Any]:
     lacking = [problems[check] for check in wanted["require"] if check in problems]
     if lacking:
         raise Problem(
-            "this host cannot become what is declared: " + " | ".join(lacking), "nothing was changed", **facts
+            "this host cannot become what is declared: " + " | ".join(lacking),
+            "nothing was changed",
+            # Two kilobytes of facts hide the words: only at -v.
+            **(facts if module._verbosity else {}),
         )
     return {"changed": False, **facts}

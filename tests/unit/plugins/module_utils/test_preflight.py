@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ansible_collections.multiarch.drone.plugins.module_utils._preflight import wrong
+from ansible_collections.multiarch.drone.plugins.module_utils._preflight import in_words_of_the_role, wrong
 
 ROLES = Path(__file__).parents[4] / "roles"
 DEFAULTS = {
@@ -71,3 +71,59 @@ def test_what_can_be_together_is_not(variables):
 
 def test_builders_are_judged_with_the_engine_alone():
     assert wrong(["docker_engine"], {**DEFAULTS, "docker_engine_containerd_store": "false"}, {}) == []
+
+
+def of_role(role, **variables):
+    options = yaml.safe_load((ROLES / role / "meta/argument_specs.yml").read_text())["argument_specs"]["main"][
+        "options"
+    ]
+    defaults = {name: option.get("default", "") for name, option in options.items()}
+    return "; ".join(wrong([role], {**defaults, **variables}, {}))
+
+
+@pytest.mark.parametrize("role", ["docker_engine", "qemu", "builder", "drone_repos", "drone_pipelines"])
+def test_the_defaults_of_every_role_can_be_had(role):
+    assert of_role(role) == ""
+
+
+@pytest.mark.parametrize(
+    ("role", "variables", "message"),
+    [
+        ("qemu", {"qemu_platforms": ["linux/arm65"]}, "did you mean linux/arm64"),
+        ("qemu", {"qemu_source": "image"}, "qemu_source=image needs qemu_image"),
+        ("qemu", {"qemu_source": "image", "qemu_image": "Upper:"}, "qemu_image: "),
+        ("qemu", {"qemu_source": "path"}, "qemu_source=path needs qemu_path"),
+        ("docker_engine", {"docker_engine_registry_mirrors": ["mirror"]}, "docker_engine_registry_mirrors"),
+        ("docker_engine", {"docker_engine_min_free_gib": -1.0}, "docker_engine_min_free_gib"),
+        ("docker_engine", {"docker_engine_buildx_checksum": "12"}, "docker_engine_buildx_checksum"),
+        ("builder", {"builder_builders": [{"name": "Upper/x"}]}, "builder_builders: "),
+        ("builder", {"builder_builders": [{"name": "a", "nodes": [{"platforms": ["linux/arm65"]}]}]}, "linux/arm64"),
+        ("builder", {"builder_builders": [{"name": "a", "nodes": [{"driver_opts": {"image": "a b"}}]}]}, "node 0"),
+        ("builder", {"builder_builders": [{"name": "a", "nodes": [{"driver_opts": {"imag": "a"}}]}]}, "image"),
+        ("buildkitd", {"buildkitd_gc": {}}, "buildkitd_source=url needs buildkitd_url"),
+        ("buildkitd", {"buildkitd_source": "image", "buildkitd_image": "a b"}, "buildkitd_image: "),
+        ("buildkitd", {"buildkitd_source": "package", "buildkitd_instances": [{"name": "No_"}]}, "buildkitd_instances: "),
+        ("drone_repos", {"drone_repos_trusted": ["octocat"]}, "did you mean octocat/*"),
+        ("drone_repos", {"drone_repos_crons": [{"repo": "a/b", "name": "n", "expr": "0 1 * * *"}]}, "write the seconds too"),
+        ("drone_pipelines", {"drone_pipelines_pipelines": [{"pipeline": {"platforms": ["linux/arm65"]}}]}, "linux/arm64"),
+        ("drone_pipelines", {"drone_pipelines_pipelines": [{"pipeline": {"repo": "a b"}}]}, "drone_pipelines_pipelines: "),
+    ],
+)  # fmt: skip
+def test_names_and_expressions_of_every_role_are_judged_by_their_own_parsers(role, variables, message):
+    said = of_role(role, **variables)
+    assert message in said
+    assert any(name in said for name in variables) or role == "buildkitd"
+
+
+def test_instances_of_buildkitd_without_a_fault_can_be_had():
+    assert of_role("buildkitd", buildkitd_source="package", buildkitd_gc={"maxUsedSpace": "60%"}) == ""
+
+
+def test_a_refusal_names_the_variable_and_not_the_module_s_option():
+    assert (
+        in_words_of_the_role("drone_url 'x' is no address; rpc_secret")
+        == "drone_runner_url 'x' is no address; drone_runner_rpc_secret"
+    )
+    assert in_words_of_the_role("the name of a volume") == "the name of a volume"
+    assert in_words_of_the_role("name 'a b' is no name") == "drone_runner_name 'a b' is no name"
+    assert in_words_of_the_role("drone_runner_url") == "drone_runner_url"

@@ -10,7 +10,7 @@ import yaml
 from ansible_collections.multiarch.drone.plugins.module_utils._change import Plan
 from ansible_collections.multiarch.drone.plugins.module_utils._docker import engine
 from ansible_collections.multiarch.drone.plugins.module_utils._platform import Platform, by_machine
-from ansible_collections.multiarch.drone.plugins.module_utils._preflight import variable_of, wrong
+from ansible_collections.multiarch.drone.plugins.module_utils._preflight import in_words_of_the_role, variable_of, wrong
 from ansible_collections.multiarch.drone.plugins.module_utils._problem import Problem
 from ansible_collections.multiarch.drone.plugins.module_utils._runner import variables as _variables
 from ansible_collections.multiarch.drone.plugins.module_utils._runner import world as _world
@@ -146,7 +146,7 @@ def test_what_the_runner_would_refuse_or_misread_is_refused_before(options, mess
     with pytest.raises(Problem) as problem:
         declared(**options)
     assert message in str(problem.value)
-    assert refusal({**DEFAULTS, **NEEDED, **options}) == str(problem.value)
+    assert refusal({**DEFAULTS, **NEEDED, **options}) == in_words_of_the_role(str(problem.value))
 
 
 def test_a_secret_is_not_in_the_message_that_refuses_it():

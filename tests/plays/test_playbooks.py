@@ -1,0 +1,75 @@
+# SPDX-FileCopyrightText: The multiarch.drone authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Habits of all playbooks: tags, patterns that match nothing, check mode without hosts to judge, and short refusals."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+PLAYBOOKS = {
+    "provision_runners": {"engine", "qemu", "builder", "runner"},
+    "verify": {"verify", "engine", "qemu", "builder", "runner"},
+    "drone_state": {"drone"},
+    "trust_repos": {"drone"},
+    "deploy_pipelines": {"pipelines"},
+    "buildkitd_builder": {"builder"},
+    "teardown": {"engine", "qemu", "builder", "runner"},
+    "site": {"engine", "qemu", "builder", "runner", "drone", "pipelines", "verify"},
+}
+
+
+@pytest.fixture
+def inventory(tmp_path):
+    path = tmp_path / "inventory"
+    path.write_text(
+        "localhost ansible_connection=local\n[runners]\nrunner-1 ansible_host=unreachable.invalid\n[builders]\n"
+    )
+    return path
+
+
+@pytest.mark.parametrize("name", PLAYBOOKS)
+def test_every_part_of_a_playbook_can_be_run_by_its_tag(ansible, inventory, name):
+    shown = ansible("ansible-playbook", f"multiarch.drone.{name}", "-i", inventory, "--list-tasks").shown
+    tags = {
+        tag.strip()
+        for line in shown.splitlines()
+        if "TAGS: [" in line
+        for tag in line.split("TAGS: [")[1].rstrip("]").split(",")
+    }
+    assert PLAYBOOKS[name] <= tags
+
+
+@pytest.mark.parametrize("name", ["site", "verify"])
+def test_a_pattern_that_matches_no_host_is_an_error(ansible, inventory, name):
+    ran = ansible("ansible-playbook", f"multiarch.drone.{name}", "-i", inventory, "-e", "runner_hosts=runers")
+    assert ran.code != 0
+    assert "no host of the inventory matches runers" in ran.shown
+
+
+def test_verify_judges_nothing_in_check_mode_and_says_so(ansible, inventory):
+    inventory.write_text("localhost ansible_connection=local\n[runners]\nrunner-1 ansible_connection=local\n")
+    ran = ansible("ansible-playbook", "multiarch.drone.verify", "-i", inventory, "--check")
+    assert ran.code == 0, ran.shown
+    assert "Nothing is judged in check mode" in ran.shown
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"drone_repos_url": "x", "drone_repos_token": "x", "drone_repos_crons": [{"repo": "a/b", "name": "n", "expr": "0 1 * * *"}]}, "drone_repos_crons"),
+        ({"drone_repos_url": "x", "drone_repos_token": "x", "drone_repos_trusted": ["octocat"]}, "drone_repos_trusted"),
+        ({"qemu_platforms": ["linux/arm65"]}, "qemu_platforms"),
+        ({"builder_builders": [{"name": "b", "nodes": [{"platforms": ["linux/arm65"]}]}]}, "builder_builders"),
+    ],
+)  # fmt: skip
+def test_site_refuses_what_its_later_parts_could_not_take_in_a_few_lines(ansible, inventory, variables, message):
+    ran = ansible("ansible-playbook", "multiarch.drone.site", "-i", inventory, "-e", json.dumps(variables))
+    assert ran.code != 0
+    assert message in ran.shown
+    assert "Nothing was changed." in ran.shown
+    assert "UNREACHABLE" not in ran.shown
+    for noise in ("NoneType", "An exception occurred", "Traceback"):
+        assert noise not in ran.shown
