@@ -213,3 +213,11 @@ def test_a_list_is_read_as_one_where_it_came_as_a_text(role: Path) -> None:
         for match in re.finditer(rf"\b{name}\b (\+|\| join).*|.*\+ {name}\b|.*': {name}\b", path.read_text())
     ]
     assert wrong == []
+
+
+def test_community_docker_has_to_be_there_only_where_a_login_is_declared() -> None:
+    """Ansible looks a task's module up when it reads the file: only a file that is included later may name one that may be missing."""
+    found = {path.name for path, task in _yaml_tasks() if any(key.startswith("community.docker.") for key in task)}
+    assert found == {"logins.yml", "logins_verified.yml"}
+    texts = [path.read_text() for path in ROOT.glob("roles/docker_engine/tasks/*.yml")]
+    assert [name for name in found if any(f"import_tasks: {name}" in text for text in texts)] == []

@@ -61,3 +61,30 @@ def test_an_engine_that_is_dead_and_that_nobody_collects_has_stopped():
     finally:
         engine.kill()
         engine.wait()
+
+
+def test_clean_goes_on_where_an_image_is_still_used_and_says_what_is_left(tmp_path):
+    """`make clean` stopped there, and then neither put the handlers back nor stopped the engine."""
+    clean = re.search(r"^clean\(\).*?^\}", MACHINE.read_text(), re.MULTILINE | re.DOTALL).group()
+    log = tmp_path / "log"
+    state = tmp_path / "state"
+    state.mkdir()
+    (tmp_path / "docker").write_text(
+        '#!/bin/sh\ncase "$1 $2" in "image ls") printf "used\\nfree\\n" ;; "rmi -f") [ "$3" = free ] ;; esac\n'
+    )
+    (tmp_path / "python3").write_text(f'#!/bin/sh\necho "$*" >>{log}\n')
+    for name in ("docker", "python3"):
+        (tmp_path / name).chmod(0o755)
+    script = f"set -o pipefail\nstate={state}\nhere=/here\n{clean}\nclean"
+    done = subprocess.run(
+        ["bash", "-euc", script],
+        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "CHANGED removed the host image free" in done.stdout
+    assert "left: used" in done.stdout
+    assert "handlers.py restore" in log.read_text()
+    assert not state.exists()
