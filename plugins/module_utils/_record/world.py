@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Mapping
 
 from .._docker.packages import installed
-from .._files import File, put
+from .._files import File, make_directory, put
 from .._problem import Problem
 
 PATH = "/var/lib/multiarch.drone/record.json"
@@ -78,6 +78,6 @@ def write_record(roles: Mapping[str, Entry], path: str = PATH) -> None:
         for role, entry in roles.items()
         if entry
     }
-    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+    make_directory(os.path.dirname(path))
     text = json.dumps({"about": ABOUT, "roles": entries}, indent=2, sort_keys=True) + "\n"
     put(path, File(text) if entries else None)
