@@ -9,6 +9,7 @@ package: linux/arm64/v8 is linux/arm64, linux/amd64/v1 is linux/amd64, linux/arm
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 from ._problem import Problem, suggest
@@ -150,10 +151,12 @@ def all_platforms() -> list[Platform]:
 
 def by_machine(uname: str) -> Platform:
     """Return the platform of the CPU that `uname -m` names."""
-    for architecture in ARCHITECTURES.values():
-        if uname in architecture.uname:
-            variant = {"armv6l": "v6", "armv5tel": "v5"}.get(uname, "")
-            return Platform.of("linux", architecture.oci, variant)
+    named = [architecture for architecture in ARCHITECTURES.values() if uname in architecture.uname]
+    if named:
+        # A MIPS of either byte order says `mips64`.
+        native = [architecture for architecture in named if architecture.big_endian == (sys.byteorder == "big")]
+        variant = {"armv6l": "v6", "armv5tel": "v5"}.get(uname, "")
+        return Platform.of("linux", (native or named)[0].oci, variant)
     raise Problem(f"uname -m says {uname}, which is no architecture we know", suggest(uname, ALIASES))
 
 

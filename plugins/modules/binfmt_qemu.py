@@ -76,7 +76,12 @@ options:
     description:
       - Keep the handlers after reboots, restarts of C(systemd-binfmt) and packages' triggers, with one file each in
         C(/etc/binfmt.d), named as the package's file in C(/usr/lib/binfmt.d) so that it wins over that.
-      - With O(state=absent) the files are removed, and where a package brings one of that name, it is hidden by a link to C(/dev/null).
+      - With O(state=absent) the rules are removed, and a package's file that would bring the handler back is hidden by a link to
+        C(/dev/null), or by a copy without the rule. Other rules in the same file are kept as they are. What binfmt-support has
+        recorded in C(/var/lib/binfmts) for the handler is removed too.
+      - Where a restart would still undo the wish, since a later file of somebody else takes the programs, or since systemd-binfmt is
+        masked, missing or kept off by a condition (as on WSL and in many containers), this is a warning and one of
+        RV(platforms[].problems), in check mode too.
       - With V(false) no file is touched.
     type: bool
     default: true
@@ -88,6 +93,9 @@ options:
     type: bool
     default: true
 notes:
+  - In a user namespace that inherits its parent's handlers (an unprivileged container, Linux 6.7 and later), nothing is changed where
+    these run all the platforms. Otherwise binfmt_misc is mounted there, which hides every inherited handler. This is refused where a
+    platform that is not listed would be lost, unless O(exclusive=true). To look, nothing is ever mounted there.
   - Containers share the handlers of the machine that they run on. Hosts in containers that declare different QEMU take them from
     each other; those that declare the same, as to its content, do not.
   - On a converged host nothing is written but a cache of QEMU's versions in C(/run/multiarch.drone).
@@ -139,7 +147,15 @@ platforms:
       returned: always
       sample: linux/arm64
     native:
-      description: Whether the CPU runs its programs itself.
+      description:
+        - Whether the CPU runs its programs itself. V(false) also for a variant that the CPU lacks, such as V(linux/amd64/v4)
+          without AVX-512, which no handler can help; RV(platforms[].problems) says what is missing.
+      type: bool
+      returned: always
+    inherited:
+      description:
+        - Whether a handler of the parent user namespace runs its programs, as in an unprivileged container. Such handlers cannot be
+          listed from inside, so this is what executing a program showed, and RV(platforms[].interpreter) is what really ran.
       type: bool
       returned: always
     name:
@@ -176,7 +192,9 @@ platforms:
       returned: always
       sample: 10.0.13
     persistent:
-      description: Whether the same handler is there after a reboot.
+      description:
+        - Whether the same handler is there after a restart, by what systemd-binfmt (or OpenRC's service binfmt) and after it
+          binfmt-support will register. V(false) where neither applies files, since it is masked or kept off by a condition of its unit.
       type: bool
       returned: always
     verified:

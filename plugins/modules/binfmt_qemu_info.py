@@ -57,7 +57,15 @@ platforms:
       returned: always
       sample: linux/arm64
     native:
-      description: Whether the CPU runs its programs itself.
+      description:
+        - Whether the CPU runs its programs itself. V(false) also for a variant that the CPU lacks, such as V(linux/amd64/v4)
+          without AVX-512, which no handler can help; RV(platforms[].problems) says what is missing.
+      type: bool
+      returned: always
+    inherited:
+      description:
+        - Whether a handler of the parent user namespace runs its programs, as in an unprivileged container. Such handlers cannot be
+          listed from inside, so this is what executing a program showed, and RV(platforms[].interpreter) is what really ran.
       type: bool
       returned: always
     name:
@@ -94,7 +102,9 @@ platforms:
       returned: always
       sample: 10.0.13
     persistent:
-      description: Whether the same handler is there after a reboot.
+      description:
+        - Whether the same handler is there after a restart, by what systemd-binfmt (or OpenRC's service binfmt) and after it
+          binfmt-support will register. V(false) where neither applies files, since it is masked or kept off by a condition of its unit.
       type: bool
       returned: always
     verified:

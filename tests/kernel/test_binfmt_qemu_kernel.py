@@ -22,6 +22,8 @@ WRAPPER = "/usr/libexec/qemu-binfmt/aarch64-binfmt-P"
 PLAIN = "/usr/bin/qemu-aarch64-static"
 FOREIGN = [name for name in ARCHITECTURES if name not in ("amd64", "386", by_machine(os.uname().machine).architecture)]
 
+INITIAL = "kernel.in_initial_namespace = lambda: True"
+
 
 def first(result):
     """Return the report of the first platform."""
@@ -34,6 +36,7 @@ def test_a_bare_host_learns_to_run_a_platform(host):
     assert first(result) == {
         "platform": "linux/arm64",
         "native": False,
+        "inherited": False,
         "name": "qemu-aarch64",
         "interpreter": WRAPPER,
         "flags": "POCF",
@@ -252,7 +255,8 @@ def test_handlers_of_an_unmounted_binfmt_misc_are_seen(host):
     # Another host of the kernel keeps it mounted.
     elsewhere = "umount /proc/sys/fs/binfmt_misc; " + 'exec "$@"'
     prefix = ("unshare", "--mount", "bash", "-euc", elsewhere, "host")
-    options = {"platforms": ["arm64"], "diff": True, "exclusive": True}
+    # As on the machine itself, where a mount to look by does no harm.
+    options = {"platforms": ["arm64"], "diff": True, "exclusive": True, "patch": INITIAL}
     predicted = host.module("binfmt_qemu", prefix=prefix, check_mode=True, **options)
     result = host.module("binfmt_qemu", prefix=prefix, **options)
     assert predicted["steps"] == result["steps"]
@@ -401,7 +405,7 @@ def test_a_stand_in_that_a_killed_run_left_is_cleared_away(host):
         ("mkdir /run/q; cp /bin/ls /run/q/qemu-aarch64", {"source": "path", "path": "/run/q"}, "is dynamic"),
         ("mkdir -p /run/q/qemu-aarch64", {"source": "path", "path": "/run/q"}, "Is a directory"),
         ("", {"state": "absent", "exclusive": True}, "means nothing"),
-        ("", {"source": "image", "image": "--privileged"}, "is no image reference"),
+        ("", {"source": "image", "image": "--privileged"}, "is not a valid image reference"),
         ("mount -o bind,ro,remount /proc/sys/fs/binfmt_misc", {}, "cannot be written"),
     ],
 )
@@ -488,3 +492,163 @@ def test_the_role_makes_a_host_of_a_playbook(host, tmp_path):
     assert "changed=2" in done.stdout, done.stdout + done.stderr
     assert "failed=0" in done.stdout
     assert host.handlers() == {}
+
+
+# What a restart makes of it: `host.declare` holds every call of every test here to that, and these are the awkward ones.
+JAR = ":jar:E::jar::/usr/bin/jexec:"
+RULE = ":{name}:M::" + "".join(f"\\x{byte:02x}" for byte in bytes.fromhex(ARM64[0])) + "::{interpreter}:F"
+
+
+def etc(host, name, text):
+    """Write a file of an administrator."""
+    host.run("bash", "-c", 'printf %s "$2" >/etc/binfmt.d/"$1"', "etc", name, text)
+
+
+@pytest.mark.parametrize("indent", ["", "  ", "\t"])
+@pytest.mark.parametrize("change", ["absent", "exclusive"])
+def test_a_rule_beside_somebodys_own_does_not_come_back_and_theirs_stays(host, indent, change):
+    theirs = f"# mine\n{indent}{JAR}\n"
+    etc(host, "local.conf", indent + RULE.format(name="qemu-mine", interpreter=PLAIN) + f"\n{theirs}")
+    result = host.declare("arm64", state="absent") if change == "absent" else host.declare("s390x", exclusive=True)
+    assert "write /etc/binfmt.d/local.conf" in result["steps"]
+    assert host.read("/etc/binfmt.d/local.conf") == theirs
+    restarted = host.restart()
+    assert restarted is None or not any(handler.name == "qemu-mine" for handler in restarted)
+
+
+def test_an_administrators_rule_in_the_file_of_our_name_is_kept(host):
+    etc(host, "qemu-aarch64.conf", f"{JAR}\n")
+    host.declare("arm64")
+    assert host.read("/etc/binfmt.d/qemu-aarch64.conf").startswith(f"{JAR}\n:qemu-aarch64:")
+    host.declare("arm64", state="absent")
+    assert host.read("/etc/binfmt.d/qemu-aarch64.conf") == f"{JAR}\n"
+
+
+@pytest.mark.parametrize("name", ["qemu-aarch64", "local"])
+def test_a_later_file_that_wins_after_a_restart_is_a_problem_beforehand(host, name):
+    etc(host, "zz-local.conf", RULE.format(name=name, interpreter=PLAIN) + "\n")
+    result = host.declare("arm64")
+    assert not first(result)["persistent"]
+    assert f"after a restart {name} of /etc/binfmt.d/zz-local.conf takes its programs" in first(result)["problems"][0]
+    assert len(result["warnings"]) == len(first(result)["problems"]) == 1
+    (report,) = host.module("binfmt_qemu_info", platforms=["arm64"])["platforms"]
+    assert (report["persistent"], report["problems"]) == (False, first(result)["problems"])
+
+
+@pytest.mark.parametrize(
+    ("prepare", "told"),
+    [
+        ("ln -s /dev/null /etc/systemd/system/systemd-binfmt.service", "systemd-binfmt.service is masked"),
+        ("rmdir /run/systemd/system", "neither systemd nor OpenRC"),
+        ("rmdir /run/systemd/system; mkdir -p /run/openrc", "is in no runlevel"),
+        (
+            "d=/run/systemd/system/systemd-binfmt.service.d; mkdir -p $d; echo host >/run/systemd/container; "
+            "printf '[Unit]\nConditionVirtualization=!container\n' >$d/x.conf",
+            "ConditionVirtualization=!container does not hold here",
+        ),
+    ],
+)
+def test_a_host_that_applies_no_files_at_boot_is_told_beforehand(host, prepare, told):
+    host.sh(prepare)
+    result = host.declare("arm64")
+    assert not first(result)["persistent"]
+    assert "qemu-aarch64 is gone after a restart" in first(result)["problems"][0]
+    assert told in first(result)["problems"][0]
+    assert host.declare("arm64", persistent=False)["warnings"] == []
+
+
+@pytest.mark.parametrize("state", ["present", "exclusive", "absent"])
+def test_binfmt_support_does_not_undo_the_wish_after_a_restart(make_host, state):
+    host = make_host(support=True)
+    assert host.sh("ls /var/lib/binfmts")
+    if state == "absent":
+        result = host.declare("arm64", state="absent")
+        assert "remove /var/lib/binfmts/qemu-aarch64" in result["steps"]
+        return
+    result = host.declare("arm64", exclusive=state == "exclusive")
+    assert first(result)["persistent"]
+    restarted = host.restart()
+    if restarted is not None:
+        assert any(handler.name == "qemu-arm" for handler in restarted) is (state == "present")
+
+
+def test_binfmt_support_alone_brings_its_own_registration_back_and_that_is_told(make_host):
+    host = make_host(support=True)
+    host.sh("ln -s /dev/null /etc/systemd/system/systemd-binfmt.service")
+    result = host.declare("arm64")
+    assert (
+        "after a restart qemu-aarch64 of /var/lib/binfmts/qemu-aarch64 takes its programs"
+        in first(result)["problems"][1]
+    )
+    assert not first(result)["persistent"]
+
+
+# A user namespace below the host's, as an unprivileged container is: it inherits the host's handlers.
+CHILD = ("unshare", "--user", "--map-root-user", "--mount", "bash", "-euc")
+BARE = f"mount -t tmpfs tmpfs {BINFMT}; "
+
+
+@pytest.mark.parametrize("options", [{}, {"check_mode": True}, {"verify": False}, {"exclusive": True}])
+def test_handlers_that_a_user_namespace_inherits_are_reported_and_kept(host, options):
+    host.declare("arm64")
+    path = host.scratch / "argc"
+    path.write_bytes(program(ARCHITECTURES["arm64"]))
+    script = "import json,subprocess,sys; " + (
+        "r=[json.loads(subprocess.run(a,input=sys.argv[1],capture_output=True,text=True).stdout) for a in "
+        "([sys.executable,'-m',sys.argv[2]+'binfmt_qemu_info'],[sys.executable,'-m',sys.argv[2]+'binfmt_qemu'])]; "
+        "print(json.dumps([r, subprocess.run([sys.argv[3],'x']).returncode]))"
+    )
+    host.run(sys.executable, "-c", f"open({str(path)!r}, 'wb').write(bytes.fromhex('{path.read_bytes().hex()}'))")
+    host.sh(f"chmod 755 {path}")
+    special = {f"_ansible_{name}" if name == "check_mode" else name: value for name, value in options.items()}
+    modules = "ansible_collections.multiarch.drone.plugins.modules."
+    info = {"verify": options.get("verify", True), "platforms": ["arm64"]}
+    ran = host.run(
+        *(*CHILD, BARE + 'exec "$@"', "child", sys.executable, "-c", script),
+        *(json.dumps({"ANSIBLE_MODULE_ARGS": {**info, **special}}), modules, str(path)),
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    (told, result), status = json.loads(ran.stdout)
+    if "exclusive" not in options and "check_mode" not in options:
+        assert (told["binfmt_misc"], told["platforms"][0]["inherited"]) == ("not mounted", True)
+        assert told["platforms"][0]["verified"]
+        assert told["platforms"][0]["interpreter"]
+    if "exclusive" not in options or "msg" not in result:
+        assert (result["changed"], result["steps"], result["platforms"][0]["inherited"]) == (False, [], True)
+    assert status == 2  # programs still run
+
+
+def test_a_mount_that_would_hide_inherited_handlers_is_refused_unless_it_is_the_wish(host):
+    host.declare("arm64", "arm")
+    prefix = (*CHILD, BARE + 'exec "$@"', "child")
+    for check_mode in (True, False):
+        options = {"platforms": ["arm64", "s390x"], "persistent": False, "check_mode": check_mode}
+        result = host.module("binfmt_qemu", prefix=prefix, **options)
+        assert "linux/arm would not run any more" in result["msg"]
+        result = host.module("binfmt_qemu", prefix=prefix, **options, exclusive=True)
+        assert result["steps"] == [f"mount {BINFMT}", "register qemu-aarch64", "register qemu-s390x"]
+    absent = host.module("binfmt_qemu", prefix=prefix, platforms=["arm64"], state="absent", persistent=False)
+    assert absent["steps"] == []
+
+
+def test_a_fifo_in_a_programs_or_a_files_place_does_not_hang(host):
+    host.sh("mkdir /run/q; mkfifo /run/q/qemu-aarch64 /etc/binfmt.d/fifo.conf")
+    for check_mode in (True, False):
+        result = host.module("binfmt_qemu", platforms=["arm64"], source="path", path="/run/q", check_mode=check_mode)
+        assert "/run/q/qemu-aarch64: Not a regular file" in result["msg"]
+
+
+def test_troubles_of_the_probe_are_not_taken_for_those_of_qemu(host):
+    # As with vm.memfd_noexec=2.
+    forbidden = "import errno\ndef no(): raise PermissionError(errno.EACCES, 'Permission denied')\nprobe._memory = no"
+    host.declare("arm64")
+    host.sh("for d in /tmp /dev/shm; do mount -t tmpfs -o noexec tmpfs $d; done")
+    options = {"platforms": ["arm64"], "patch": forbidden}
+    assert first(host.module("binfmt_qemu", **options))["verified"]
+    host.sh("for d in /var/tmp /run/lock; do mkdir -p $d; done")
+    blocked = f"{forbidden}\nprobe.DIRECTORIES = ('/tmp', '/dev/shm')"
+    result = host.module("binfmt_qemu", **{**options, "patch": blocked})
+    assert (first(result)["verified"], result["changed"]) == (None, False)
+    assert "this host executes none of ours" in first(result)["problems"][0]
+    assert "/tmp/.multiarch.drone." in first(result)["problems"][0]

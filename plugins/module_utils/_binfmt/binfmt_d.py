@@ -10,21 +10,38 @@ directory; a link to /dev/null keeps a name empty. So a file in /etc/binfmt.d wi
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING, Callable, NamedTuple
 
+from .._change import Step
 from .._files import link_atomically, make_directory, write_atomically
 from .kernel import Handler
+from .regular import read_regular
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from .._change import Step
     from .._platform import Architecture
+    from .restart import Format
 
 OWN = "/etc/binfmt.d"
 LOWER = ("/run/binfmt.d", "/usr/local/lib/binfmt.d", "/usr/lib/binfmt.d")
 HEAD = "# Managed by multiarch.drone.binfmt_qemu\n"
 EMPTY = "-> /dev/null"
+
+
+class Rule(NamedTuple):
+    """One line that registers an entry."""
+
+    name: str
+    handler: Handler | None  # None where it goes by a file's extension, or is one that the kernel refuses
+
+
+class Booted(NamedTuple):
+    """An entry that the kernel has after a restart."""
+
+    handler: Handler
+    path: str  # of the file that brings it
 
 
 class File(NamedTuple):
@@ -40,16 +57,26 @@ class File(NamedTuple):
         return os.path.join(self.directory, self.name)
 
     @property
-    def handlers(self) -> list[Handler]:
-        """The entries that it registers by their first bytes, in its order."""
-        return [handler for handler in map(Handler.from_line, self.text.splitlines()) if handler]
+    def rules(self) -> list[Rule]:
+        """Everything that it registers, in its order."""
+        return [rule for rule in map(_rule, _lines(self.text)) if rule]
 
     @property
-    def rules(self) -> int:
-        """How many entries it registers, of any kind."""
-        if self.text == EMPTY:
-            return 0
-        return sum(1 for line in self.text.splitlines() if line.strip() and line[0] not in "#;")
+    def handlers(self) -> list[Handler]:
+        """The entries that it registers by their first bytes, in its order."""
+        return [rule.handler for rule in self.rules if rule.handler]
+
+
+def _lines(text: str) -> list[str]:
+    """Return the lines of a text with their ends, divided where systemd divides them (and str.splitlines does not)."""
+    return [] if text == EMPTY else re.findall("[^\\n\\r\\0]*(?:\\r\\n|[\\n\\r\\0])|[^\\n\\r\\0]+", text)
+
+
+def _rule(line: str) -> Rule | None:
+    line = line.strip(" \t\n\r\0")
+    if not line or line[0] in "#;":
+        return None
+    return Rule(line[1:].split(line[0], 1)[0], Handler.from_line(line))
 
 
 def read() -> list[File]:
@@ -61,8 +88,8 @@ def read() -> list[File]:
         except OSError:
             continue
         for name in names:
-            if name.endswith(".conf"):
-                path = os.path.join(directory, name)
+            path = os.path.join(directory, name)
+            if name.endswith(".conf") and not name.startswith(".") and not os.path.isdir(path):
                 files.append(File(directory, name, _read(path)))
     return files
 
@@ -71,23 +98,38 @@ def _read(path: str) -> str:
     if os.path.islink(path) and os.path.realpath(path) == "/dev/null":
         return EMPTY
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            return file.read()
+        return read_regular(path).decode("utf-8", "surrogateescape")
     except OSError:
         return ""
 
 
-def at_boot(files: Iterable[File]) -> list[Handler]:
-    """Return the handlers that the kernel has after systemd-binfmt has run; the last that matches gets a program."""
+def at_boot(files: Iterable[File], formats: Iterable[Format] = ()) -> list[Booted]:
+    """Return what the kernel has after a restart, by systemd-binfmt and then binfmt-support, in the order of time.
+
+    The last that matches gets a program.
+    """
     effective: dict[str, File] = {}
     for file in files:
         effective.setdefault(file.name, file)
-    entries: dict[str, Handler] = {}
-    for name in sorted(effective):
-        for handler in effective[name].handlers:
-            entries.pop(handler.name, None)  # each rule removes its name first, so it becomes the newest
-            entries[handler.name] = handler
-    return list(entries.values())
+    entries: dict[str, Booted | None] = {}
+    for name in sorted(effective, key=os.fsencode):
+        for rule in effective[name].rules:
+            entries.pop(rule.name, None)  # each rule removes its name first, so it becomes the newest
+            entries[rule.name] = Booted(rule.handler, effective[name].path) if rule.handler else None
+    for form in formats:
+        if form.handler and form.handler.name not in entries:  # binfmt-support leaves a name that is taken alone
+            entries[form.handler.name] = Booted(form.handler, form.path)
+    return [entry for entry in entries.values() if entry]
+
+
+def after(files: Sequence[File], changes: Mapping[str, str | None]) -> list[File]:
+    """Return the files as they are once these changes are made."""
+    result = [
+        File(OWN, os.path.basename(path), text)
+        for path, text in changes.items()
+        if text is not None and os.path.dirname(path) == OWN
+    ]
+    return result + [file for file in files if file.path not in changes]
 
 
 def text_of(handler: Handler) -> str:
@@ -95,44 +137,88 @@ def text_of(handler: Handler) -> str:
     return HEAD + handler.line() + "\n"
 
 
-def says(file: File | None, handler: Handler, architecture: Architecture) -> bool:
-    """Say whether a file brings this handler and nothing else, in whatever words."""
-    if file is None or file.rules != 1 or len(file.handlers) != 1:
+def with_rule(files: Iterable[File], handler: Handler, architecture: Architecture) -> dict[str, str | None]:
+    """Return what has to become of the handler's file in /etc/binfmt.d: path to content; nothing where it is right.
+
+    What else the file holds is somebody else's, and stays as it is. Where a package's file of this name, which ours
+    hides, holds other rules, they are taken over.
+    """
+    name = f"{handler.name}.conf"
+    named = [file for file in files if file.name == name]
+    mine = next((file for file in named if file.directory == OWN and file.text != EMPTY), None)
+    if mine is not None and _says(mine, handler, architecture):
+        return {}
+    base = mine or next((file for file in named if file.directory != OWN and _others(file, handler)), None)
+    if any(file.directory == OWN for file in named) and mine is None:
+        base = None  # somebody hides the package's file
+    if base is None:
+        return {os.path.join(OWN, name): text_of(handler)}
+    kept = "".join(_without(base.text, lambda rule: rule.name == handler.name))
+    if not kept.strip() or kept == HEAD:
+        return {os.path.join(OWN, name): text_of(handler)}
+    if kept[-1] not in "\n\r\0":
+        kept += "\n"
+    return {os.path.join(OWN, name): f"{kept}{handler.line()}\n"}
+
+
+def _says(file: File, handler: Handler, architecture: Architecture) -> bool:
+    """Say whether a file brings this handler, in whatever words, and nothing that takes its programs or its name."""
+    rules = [r for r in file.rules if r.name == handler.name or (r.handler and r.handler.runs(architecture))]
+    found = rules[-1].handler if rules else None
+    if found is None or sum(rule.name == handler.name for rule in rules) != 1:
         return False
-    found = file.handlers[0]
     alike = (found.name, found.interpreter, found.flags) == (handler.name, handler.interpreter, handler.flags)
     return alike and found.fits(architecture)
+
+
+def _others(file: File, handler: Handler) -> bool:
+    return any(rule.name != handler.name for rule in file.rules)
+
+
+def _without(text: str, unwanted: Callable[[Rule], bool]) -> list[str]:
+    """Return the lines of a text but those of unwanted rules, byte for byte."""
+    result = []
+    for line in _lines(text):
+        rule = _rule(line)
+        if rule is None or not unwanted(rule):
+            result.append(line)
+    return result
 
 
 def without(files: Iterable[File], unwanted: Callable[[Handler], bool]) -> dict[str, str | None]:
     """Return what has to become of files in /etc/binfmt.d so that no unwanted handler comes back: path to content.
 
-    None takes the file away, EMPTY links it to /dev/null. A file that also brings something else is left alone.
+    None takes the file away, EMPTY links it to /dev/null. Rules are edited, not files: whatever else a file holds is
+    kept, of a package's file by a copy that hides it.
     """
+
+    def goes(rule: Rule) -> bool:
+        return rule.handler is not None and unwanted(rule.handler)
+
     files = list(files)
     own = {file.name: file for file in files if file.directory == OWN}
     lower = {file.name: file for file in reversed(files) if file.directory != OWN}
     changes: dict[str, str | None] = {}
     for name in {**own, **lower}:
         mine, below = own.get(name), lower.get(name)
-        hides = below is not None and _only(below, unwanted)
-        if mine is None:
-            if hides:
-                changes[os.path.join(OWN, name)] = EMPTY
-        elif _only(mine, unwanted):
-            changes[mine.path] = EMPTY if hides else None
+        top = mine or below
+        if top is None or not any(map(goes, top.rules)):
+            continue
+        path = os.path.join(OWN, name)
+        kept = "".join(_without(top.text, goes))
+        if mine is not None and kept.strip() and kept != HEAD:
+            changes[path] = kept
+        elif below is None or not any(map(goes, below.rules)):
+            changes[path] = None
+        elif all(map(goes, below.rules)):
+            changes[path] = EMPTY
+        else:
+            changes[path] = "".join(_without(below.text, goes))
     return changes
-
-
-def _only(file: File, unwanted: Callable[[Handler], bool]) -> bool:
-    """Say whether all that a file brings is unwanted."""
-    return 0 < file.rules == sum(map(unwanted, file.handlers))
 
 
 def step(path: str, text: str | None) -> Step:
     """Return the step that gives a file this content, EMPTY for a link to /dev/null, None for no file."""
-    from .._change import Step
-
     before = _read(path) if os.path.lexists(path) else None
     verb = "remove" if text is None else "link to /dev/null" if text == EMPTY else "write"
     return Step(f"{verb} {path}", lambda: _put(path, text), lambda: _put(path, before))

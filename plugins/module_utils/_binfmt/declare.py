@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from .._change import carry_out
@@ -12,7 +13,7 @@ from .._platform import all_platforms, parse_all
 from .._problem import Problem
 from . import qemu
 from .kernel import Handler
-from .plan import as_diff, as_result, plan
+from .plan import as_diff, as_result, boot_faults, boot_faults_as_found, plan
 from .wish import Wish
 from .world import World, read
 
@@ -44,8 +45,13 @@ def declare(options: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
             image.close()
     if not check_mode:
         programs.save()
-    reports = [as_result(platform, wish.handlers.get(platform.architecture), world, programs) for platform in platforms]
-    return {**result, "platforms": reports}
+    boot = boot_faults(wish, world)
+    reports = [as_result(platform, wish, world, programs, boot) for platform in platforms]
+    return {
+        **result,
+        "platforms": reports,
+        "warnings": list(dict.fromkeys(fault for faults in boot.values() for fault in faults)),
+    }
 
 
 def _carry_out(
@@ -62,17 +68,22 @@ def _carry_out(
     def look() -> tuple[Wish, World, Plan]:
         world = read(architectures, programs, verify=verify)
         foreign = [architecture for architecture in architectures if present and architecture.oci not in world.native]
+        # What the parent user namespace lends is good as it is, and a handler of our own would hide all of it.
+        lent = present and world.inherits(foreign, alone=options["exclusive"])
+        foreign = [] if lent else foreign
+        obsolete = {} if present else _obsolete(architectures)
+        world = world._replace(kept=frozenset(obsolete))
         if image is not None:
             image.prepare(foreign, pull=None if check_mode else options["pull"])
         wish = Wish(
             architectures,
             present,
-            options["exclusive"],
-            options["persistent"],
+            options["exclusive"] and not lent,
+            options["persistent"] and not lent,
             verify,
             _wanted(foreign, options, programs, image),
             image,
-            {} if present else _obsolete(architectures),
+            obsolete,
         )
         return wish, world, plan(wish, world, programs)
 
@@ -81,12 +92,13 @@ def _carry_out(
         return carry_out(way, check_mode=True), wish, world
     from .kernel_write import exclusive_lock
 
-    with exclusive_lock():
+    with exclusive_lock(may_mount=bool(wish.handlers) or not world.kernel.inherited):
         wish, world, way = look()  # another host of this kernel may have done it meanwhile
         after = [world]
 
         def reread() -> dict[str, Any]:
-            after.append(read(architectures, programs, verify=verify))
+            found = read(architectures, programs, verify=verify)
+            after.append(found._replace(kept=frozenset(path for path in wish.obsolete if os.path.exists(path))))
             return as_diff(wish, after[-1])
 
         result = carry_out(way, check_mode=False, reread=reread)
@@ -128,19 +140,25 @@ def describe(options: Mapping[str, Any]) -> dict[str, Any]:
     """Do the work of `binfmt_qemu_info`: judge each handler by what its own interpreter needs."""
     platforms = chosen(options["platforms"])
     programs = qemu.Programs()
-    world = read(dict.fromkeys(platform.arch for platform in platforms), programs, verify=options["verify"])
-    reports = []
-    for platform in platforms:
-        architecture = platform.arch
-        handler = world.handler(architecture)
-        wanted = None
-        if architecture.oci not in world.native:
-            interpreter = handler.interpreter if handler else ""
-            flags = qemu.flags(interpreter, programs.version(interpreter), not handler or "C" in handler.flags)
-            wanted = Handler.for_architecture(architecture, interpreter, flags)
-            wanted = wanted._replace(name=handler.name) if handler else wanted
-        reports.append(as_result(platform, wanted, world, programs))
+    architectures = tuple(dict.fromkeys(platform.arch for platform in platforms))
+    world = read(architectures, programs, verify=options["verify"])
+    wanted = {
+        architecture.oci: _as_its_interpreter_needs(architecture, world, programs)
+        for architecture in architectures
+        if architecture.oci not in world.native and architecture.oci not in world.inherited
+    }
+    wish = Wish(architectures, verify=options["verify"], handlers=wanted)
+    boot = boot_faults_as_found(wish, world)
+    reports = [as_result(platform, wish, world, programs, boot) for platform in platforms]
     return {"binfmt_misc": world.kernel.state, "platforms": reports}
+
+
+def _as_its_interpreter_needs(architecture: Architecture, world: World, programs: qemu.Programs) -> Handler:
+    handler = world.handler(architecture)
+    interpreter = handler.interpreter if handler else ""
+    flags = qemu.flags(interpreter, programs.version(interpreter), not handler or "C" in handler.flags)
+    wanted = Handler.for_architecture(architecture, interpreter, flags)
+    return wanted._replace(name=handler.name) if handler else wanted
 
 
 def chosen(texts: Sequence[str]) -> list[Platform]:

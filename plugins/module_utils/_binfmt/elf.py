@@ -12,6 +12,7 @@ import struct
 from typing import TYPE_CHECKING, NamedTuple
 
 from .._problem import Problem
+from .regular import read_regular
 
 if TYPE_CHECKING:
     from .._platform import Architecture
@@ -87,8 +88,7 @@ class Binary(NamedTuple):
 def read(path: str) -> Binary:
     """Return what the header of the executable at `path` says; raise a Problem where there is none."""
     try:
-        with open(path, "rb") as file:
-            head = file.read(4096)
+        head = read_regular(path, 4096)
     except OSError as error:
         raise Problem(f"{path}: {error.strerror}") from error
     if head[:4] != b"\x7fELF" or len(head) < 52 or head[4] not in (1, 2) or head[5] not in (1, 2):

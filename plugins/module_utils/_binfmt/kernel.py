@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .._platform import Architecture
 
 ROOT = "/proc/sys/fs/binfmt_misc"
+INITIAL_USER_NAMESPACE = "user:[4026531837]"  # linux/nsfs.h: PROC_USER_INIT_INO; a child may map all users too
 FLAGS = "POCF"  # in the order in which the kernel prints them
 LONGEST_INTERPRETER = 127  # "the interpreter string may not exceed 127 characters"
 LONGEST_LINE = 1920
@@ -67,10 +68,16 @@ class Handler(NamedTuple):
     @classmethod
     def from_line(cls, line: str) -> Handler | None:
         """Return the entry that a line of binfmt.d registers; None where it goes by extension or is no rule."""
+        line = line.strip(" \t\n\r")  # as systemd does
         parts = line[1:].split(line[:1]) if line else []
         if len(parts) != 7 or parts[1] != "M":
             return None
         name, _type, offset, magic, mask, interpreter, flags = parts
+        return cls.from_fields(name, offset, magic, mask, interpreter, flags)
+
+    @classmethod
+    def from_fields(cls, name: str, offset: str, magic: str, mask: str, interpreter: str, flags: str) -> Handler | None:
+        """Return the entry of these texts, which binfmt.d and binfmt-support have in common; None where one is bad."""
         try:
             magic_bytes = _unescape(magic)
             mask_bytes = _unescape(mask) if mask else b"\xff" * len(magic_bytes)
@@ -123,6 +130,7 @@ class Kernel(NamedTuple):
     state: str  # "on", "off" (status 0), "not mounted", "not loaded"
     handlers: tuple[Handler, ...] = ()  # in the order in which the kernel asks them: the newest first
     writable: bool = False
+    inherited: bool = False  # the handlers are those of the parent user namespace, which nobody can list from here
 
     def of(self, architecture: Architecture) -> tuple[Handler, ...]:
         """Return the handlers that want programs of this architecture, the one that gets them first."""
@@ -148,6 +156,10 @@ def read() -> Kernel:
     except OSError as error:
         raise Problem(f"{ROOT} cannot be read: {error.strerror}", "is this a container without rights?") from error
     if "register" not in names:
+        # A mount in a child user namespace, even one that nobody sees, gives it an empty instance of its own (Linux
+        # 6.7), and what it ran by its parent's handlers does not run any more. So there is no looking.
+        if not in_initial_namespace():
+            return Kernel("not mounted", inherited=True)
         # The kernel runs handlers whether or not somebody has mounted the list of them.
         return _parse("not mounted", _peek())
     texts = {}
@@ -160,6 +172,14 @@ def read() -> Kernel:
                 continue
     kernel = _parse("on" if texts["status"].startswith("enabled") else "off", texts)
     return kernel._replace(writable=os.access(os.path.join(ROOT, "register"), os.W_OK))
+
+
+def in_initial_namespace() -> bool:
+    """Say whether this process is in the machine's own user namespace."""
+    try:
+        return os.readlink("/proc/self/ns/user") == INITIAL_USER_NAMESPACE
+    except OSError:  # a kernel without user namespaces has but one
+        return not os.path.exists("/proc/self/uid_map")
 
 
 def _parse(state: str, texts: Mapping[str, str]) -> Kernel:

@@ -12,7 +12,7 @@ import errno
 import fcntl
 import os
 import subprocess
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from .._problem import Problem
@@ -79,15 +79,16 @@ def switch(on: bool) -> None:
 
 
 @contextmanager
-def exclusive_lock() -> Iterator[None]:
+def exclusive_lock(*, may_mount: bool = True) -> Iterator[None]:
     """Keep everybody else who asks for it off this kernel's handlers, hosts in other containers too.
 
-    Containers of one kernel have no file in common but the kernel's own, so the lock is taken on one of those.
+    Containers of one kernel have no file in common but the kernel's own, so the lock is taken on one of those. Where
+    it may not be mounted (see `kernel.read`), there are no handlers to protect.
     """
     try:
         status = os.open(os.path.join(kernel.ROOT, "status"), os.O_RDONLY)
     except OSError:
-        with _alone_unmounted():
+        with _locked_unmounted() if may_mount else nullcontext():
             yield
         return
     try:
@@ -98,7 +99,7 @@ def exclusive_lock() -> Iterator[None]:
 
 
 @contextmanager
-def _alone_unmounted() -> Iterator[None]:
+def _locked_unmounted() -> Iterator[None]:
     """Take the same lock where binfmt_misc is not mounted yet: by a process with a mount that nobody else sees.
 
     Hosts that are provisioned side by side for the first time all begin so.

@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from .._change import Plan, Step
 from .._problem import Problem
-from . import binfmt_d, qemu
+from . import binfmt_d, cpu, qemu
 from . import steps as make
 from .kernel import ROOT, TEMPORARY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
     from .._platform import Architecture, Platform
-    from .kernel import Handler, Kernel
+    from .binfmt_d import Booted
+    from .kernel import Handler
+    from .restart import Restart
     from .wish import Wish
     from .world import World
 
@@ -73,6 +75,7 @@ def plan(wish: Wish, world: World, programs: qemu.Programs) -> Plan:
     """Return the way from the world to the wish."""
     before, after = as_diff(wish, world), as_diff(wish, world)
     steps: list[Step] = []
+    prove = wish.verify and not world.unproven
     for handler in world.kernel.handlers:
         if _is_unwanted(wish, handler):
             after.pop(handler.name)
@@ -88,15 +91,16 @@ def plan(wish: Wish, world: World, programs: qemu.Programs) -> Plan:
         if wanted and troubles:
             after[wanted.name] = {**wanted.as_diff(), "gets its programs": True}
             after.pop(wanted.name + TEMPORARY, None)
-            if wish.verify:
+            if prove:
                 after[wanted.name]["runs"] = ON_DISK
             old = world.kernel.named(wanted.name)
-            steps.append(make.registration(architecture, wanted, old, troubles, programs if wish.verify else None))
+            steps.append(make.registration(architecture, wanted, old, troubles, programs if prove else None))
     if (steps or wish.handlers) and world.kernel.state != "on":
+        _demand_nothing_lost(wish, world)
         steps[:0] = make.enable_steps(world.kernel)
         after["binfmt_misc"] = "on"
     if steps:
-        _demand_rights(world.kernel, steps)
+        _demand_rights(world, steps)
     if wish.persistent:
         for path, text in _files(wish, world).items():
             after.pop(path, None)
@@ -109,13 +113,26 @@ def plan(wish: Wish, world: World, programs: qemu.Programs) -> Plan:
     return Plan(before, after, steps)
 
 
-def _demand_rights(kernel: Kernel, steps: Iterable[Step]) -> None:
+def _demand_nothing_lost(wish: Wish, world: World) -> None:
+    """Raise a Problem where a mount would take platforms away that nobody gave up."""
+    asked = {architecture.oci for architecture in wish.architectures}
+    lost = [] if wish.exclusive else sorted(set(world.inherited) - asked)
+    if lost:
+        raise Problem(
+            "this user namespace inherits handlers, and one of its own hides all of them: "
+            f"{', '.join(f'linux/{name}' for name in lost)} would not run any more",
+            "list these platforms as well, or set exclusive: true to give them up, or declare handlers in the parent "
+            "user namespace (on the host of this container)",
+        )
+
+
+def _demand_rights(world: World, steps: Iterable[Step]) -> None:
     """Raise a Problem where the kernel cannot be changed, before anything is."""
-    mounted = kernel.state in ("on", "off")
-    if kernel.writable if mounted else os.geteuid() == 0:
+    mounted = world.kernel.state in ("on", "off")
+    if world.kernel.writable if mounted else world.root:
         return
     raise Problem(
-        f"{ROOT}/register cannot be written, and there is to do: {', '.join(step.summary for step in steps)}",
+        f"{ROOT}/register cannot be written, and this is to be done: {', '.join(step.summary for step in steps)}",
         "run it as root (become: true), and not in a container whose /proc/sys is read-only",
     )
 
@@ -138,9 +155,10 @@ def as_diff(wish: Wish, world: World) -> dict[str, Any]:
         if wish.image and name:
             kept = wish.image.as_diff(architecture)
             result.update({wish.image.path(architecture): kept} if kept else {})
-    result.update({path: "kept" for path in wish.obsolete if os.path.exists(path)})
+    result.update({path: "kept" for path in wish.obsolete if path in world.kept})
     if wish.persistent:
         result.update({file.path: file.text for file in world.files if file.directory == binfmt_d.OWN})
+        result.update({form.path: form.text for form in world.restart.formats})
     return result
 
 
@@ -153,43 +171,127 @@ def _is_unwanted(wish: Wish, handler: Handler) -> bool:
 
 
 def _files(wish: Wish, world: World) -> dict[str, str | None]:
-    """Return what has to become of the files in /etc/binfmt.d."""
+    """Return what has to become of the files in /etc/binfmt.d, and of the formats of binfmt-support."""
     changes: dict[str, str | None] = {}
     if not wish.present or wish.exclusive:
         changes = binfmt_d.without(world.files, lambda handler: _is_unwanted(wish, handler))
-    own = {file.name: file for file in world.files if file.directory == binfmt_d.OWN}
+        for form in world.restart.formats:
+            if form.handler and _is_unwanted(wish, form.handler):
+                changes[form.path] = None
     for architecture in wish.architectures:
         wanted = wish.handlers.get(architecture.oci)
-        if wanted is not None and not binfmt_d.says(own.get(f"{wanted.name}.conf"), wanted, architecture):
-            changes[os.path.join(binfmt_d.OWN, f"{wanted.name}.conf")] = binfmt_d.text_of(wanted)
-    return changes
+        if wanted is not None:
+            files = binfmt_d.after(world.files, changes)
+            changes.update(binfmt_d.with_rule(files, wanted, architecture))
+    return {path: text for path, text in changes.items() if text is not None or path in _paths(world)}
 
 
-def as_result(platform: Platform, wanted: Handler | None, world: World, programs: qemu.Programs) -> dict[str, Any]:
-    """Return what a module says of one platform; its problems are what keeps it from what is `wanted`."""
+def _paths(world: World) -> set[str]:
+    return {file.path for file in world.files} | {form.path for form in world.restart.formats}
+
+
+def _at_boot(world: World, changes: Mapping[str, str | None]) -> list[Booted]:
+    """Return what the kernel has after a restart once these changes are made."""
+    files = [] if world.restart.trouble else binfmt_d.after(world.files, changes)
+    return binfmt_d.at_boot(files, [form for form in world.restart.formats if form.path not in changes])
+
+
+def boot_faults(wish: Wish, world: World) -> dict[str, list[str]]:
+    """Return by OCI name what makes a restart undo the wish, in words: known before anything is changed."""
+    changes = _files(wish, world) if wish.persistent else {}
+    booted = _at_boot(world, changes)
+    result: dict[str, list[str]] = {}
+    for architecture in wish.architectures if wish.persistent else ():
+        wanted = wish.handlers.get(architecture.oci)
+        found = result.setdefault(architecture.oci, [])
+        taking = [entry for entry in booted if entry.handler.runs(architecture)]
+        if wanted is not None:
+            found += _boot_faults(architecture, wanted, taking, world.restart)
+        elif not wish.present and architecture.oci in world.inherited:
+            found.append("its handler is inherited from the parent user namespace, and can only be removed there")
+        elif not wish.present:
+            found += [f"{e.path} brings {e.handler.name} back at boot" for e in taking if e.handler.is_qemu]
+    return result
+
+
+def boot_faults_as_found(wish: Wish, world: World) -> dict[str, list[str]]:
+    """Return the same where nothing is changed, for handlers that somebody's file in /etc/binfmt.d is to bring back."""
+    booted = _at_boot(world, {})
+    result: dict[str, list[str]] = {}
+    for architecture in wish.architectures:
+        wanted = wish.handlers.get(architecture.oci)
+        own = [file for file in world.files if file.directory == binfmt_d.OWN]
+        if (
+            wanted is None
+            or not wanted.interpreter
+            or not any(handler.runs(architecture) for file in own for handler in file.handlers)
+        ):
+            continue
+        taking = [entry for entry in booted if entry.handler.runs(architecture)]
+        result[architecture.oci] = list(_boot_faults(architecture, wanted, taking, world.restart))
+    return result
+
+
+def _boot_faults(
+    architecture: Architecture, wanted: Handler, taking: Sequence[Booted], restart: Restart
+) -> Iterable[str]:
+    own = os.path.join(binfmt_d.OWN, f"{wanted.name}.conf")
+    if restart.trouble:
+        yield (
+            f"{wanted.name} is gone after a restart: {restart.trouble}; set persistent: false to accept that, and "
+            "declare it again after each restart"
+        )
+    if taking and not _same(taking[-1].handler, wanted):
+        found = taking[-1]
+        yield (
+            f"after a restart {found.handler.name} of {found.path} takes its programs"
+            + ("" if restart.trouble else f", since that is applied after {own}")
+            + f" (it runs {found.handler.interpreter} with flags {found.handler.flags}); change or remove it there"
+        )
+    elif not taking and not restart.trouble:
+        yield f"{wanted.name} is gone after a restart: a later file registers something else under that name"
+
+
+def as_result(
+    platform: Platform, wish: Wish, world: World, programs: qemu.Programs, boot: Mapping[str, Sequence[str]]
+) -> dict[str, Any]:
+    """Return what a module says of one platform; its problems are what keeps it from what is wished."""
     architecture = platform.arch
-    native = architecture.oci in world.native
+    lacking = cpu.lacking(platform) if architecture.oci in world.native else ""
+    native = architecture.oci in world.native and not lacking
     handler = world.handler(architecture)
-    verdict = world.verdicts.get(architecture.oci)
-    boot = next((entry for entry in reversed(world.boot) if entry.runs(architecture)), None)
-    problems = faults(architecture, wanted, world) if wanted else []
-    if native and handler is not None:
+    inherited = world.inherited.get(architecture.oci)
+    verdict = inherited or world.verdicts.get(architecture.oci)
+    wanted = wish.handlers.get(architecture.oci)
+    booted = [entry.handler for entry in _at_boot(world, {}) if entry.handler.runs(architecture)]
+    problems = [*(faults(architecture, wanted, world) if wanted else []), *boot.get(architecture.oci, ())]
+    version = programs.version(handler.interpreter) if handler else None
+    really = verdict.version if verdict else None
+    if lacking:
+        problems.append(
+            f"programs of {platform} do not run: {lacking}, and QEMU cannot help, since handlers do not tell variants "
+            "apart; remove it from platforms, or use another host"
+        )
+    elif native and handler is not None:
         problems.append(f"{handler.name} takes programs that the CPU runs itself, and much faster")
+    if world.unproven and not native:
+        problems.append(world.unproven)
     return {
         "platform": str(platform),
         "native": native,
+        "inherited": inherited is not None,
         "name": handler.name if handler else None,
-        "interpreter": handler.interpreter if handler else None,
+        "interpreter": handler.interpreter if handler else inherited.interpreter if inherited else None,
         "flags": handler.flags if handler else "",
         "credentials": bool(handler and "C" in handler.flags),
-        "enabled": bool(handler and handler.enabled and world.kernel.state != "off"),
-        "version": programs.version(handler.interpreter) if handler else None,
-        "kernel_version": verdict.version if verdict else None,
-        "persistent": bool(handler and boot) and _pair(boot) == _pair(handler),
-        "verified": True if native else not verdict.trouble if verdict else None,
+        "enabled": inherited is not None or bool(handler and handler.enabled and world.kernel.state != "off"),
+        "version": version,
+        "kernel_version": really,
+        "persistent": bool(handler and booted) and _same(booted[-1], handler),
+        "verified": False if lacking else True if native else not verdict.trouble if verdict else None,
         "problems": problems,
     }
 
 
-def _pair(handler: Handler | None) -> tuple[str, str] | None:
-    return (handler.interpreter, handler.flags) if handler else None
+def _same(one: Handler, other: Handler | None) -> bool:
+    return other is not None and (one.interpreter, one.flags) == (other.interpreter, other.flags)

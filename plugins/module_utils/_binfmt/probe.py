@@ -8,13 +8,15 @@ BuildKit finds its platforms in the same way (moby/buildkit, util/archutil); thi
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import subprocess
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Callable, NamedTuple
 
-from .._files import temporary_directory, write_atomically
+from .._files import write_atomically
+from .._platform import by_machine
+from .._problem import Problem
 from . import elf
 
 if TYPE_CHECKING:
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 
 ARGUMENTS = ("probe", "x", "y")
 PATIENCE = 10.0  # seconds; 5 ms are usual
+MEMORY = ""
+# Some hosts mount /tmp with noexec, some /run, some /dev/shm; hardly one all of them.
+DIRECTORIES = ("/tmp", "/run", "/var/lib", "/dev/shm", "/var/tmp")
 MFD_EXEC = 0x10  # linux/memfd.h, since 6.3: older kernels know no such flag and need none
 
 
@@ -47,41 +52,89 @@ class Run(NamedTuple):
 
 
 def run(architecture: Architecture, look: Callable[[str], None] | None = None, *, unseen: bool = False) -> Run:
-    """Execute the argc program; while it waits, call `look` with the path of what executes it."""
-    with _file(elf.program(architecture, unseen=unseen)) as (path, descriptors):
+    """Execute the argc program; while it waits, call `look` with the path of what executes it.
+
+    Raise a Problem where this host executes no file of ours at all, which says nothing of any QEMU.
+    """
+    program, refused = elf.program(architecture, unseen=unseen), []
+    for place in _places():
         try:
-            # No environment: QEMU_LOG_FILENAME, QEMU_CPU and their like change what QEMU does.
-            # run_command waits for the end, and this has to be looked at while it runs.
-            process = subprocess.Popen(  # pylint: disable=ansible-bad-function
-                ARGUMENTS,
-                executable=path,
-                pass_fds=descriptors,
-                env={},
-                cwd="/",
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-            )
-        except OSError as error:
-            return Run(None, error.strerror or str(error))
-        try:
-            if look is not None:
-                look(f"/proc/{process.pid}/exe")
-            output, _none = process.communicate(b"", PATIENCE)
-        except subprocess.TimeoutExpired:
-            return Run(None, f"it did not end within {PATIENCE:.0f} s")
-        finally:
-            if process.returncode is None:
-                process.kill()
-                process.communicate()
-        return Run(process.returncode, output.decode("utf-8", "replace").strip()[:200])
+            with _file(place, program) as (path, descriptors):
+                try:
+                    return _execute(path, descriptors, look)
+                except OSError as error:
+                    refusal = error
+        except OSError as error:  # no room, no right to write
+            refused.append(f"{place or 'memory'}: {error.strerror}")
+            continue
+        # A mount with noexec, or a policy? Then it refuses the CPU's own programs too.
+        if refusal.errno not in (errno.EACCES, errno.EPERM) or _executes(place):
+            return Run(None, refusal.strerror or str(refusal))
+        refused.append(f"{path}: {refusal.strerror}")
+    raise Problem(
+        f"programs of platforms cannot be tried out, since this host executes none of ours ({'; '.join(refused)})",
+        "mount one of these directories without noexec, or set verify: false",
+    )
 
 
-@contextmanager
-def _file(program: bytes) -> Iterator[tuple[str, tuple[int, ...]]]:
+def trouble() -> str:
+    """Return why nothing can be executed for a proof on this host, or nothing."""
+    if _memory_works():
+        return ""
+    try:
+        run(by_machine(os.uname().machine).arch)
+    except Problem as problem:
+        return str(problem)
+    return ""
+
+
+def _executes(place: str) -> bool:
+    """Say whether a program of the CPU itself runs from a place."""
+    try:
+        own = elf.program(by_machine(os.uname().machine).arch)
+        with _file(place, own) as (path, descriptors):
+            return not _execute(path, descriptors, None).trouble
+    except (OSError, Problem):
+        return False
+
+
+def _execute(path: str, descriptors: tuple[int, ...], look: Callable[[str], None] | None) -> Run:
+    # No environment: QEMU_LOG_FILENAME, QEMU_CPU and their like change what QEMU does.
+    # run_command waits for the end, and this has to be looked at while it runs.
+    process = subprocess.Popen(  # pylint: disable=ansible-bad-function
+        ARGUMENTS,
+        executable=path,
+        pass_fds=descriptors,
+        env={},
+        cwd="/",
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    try:
+        if look is not None:
+            look(f"/proc/{process.pid}/exe")
+        output, _none = process.communicate(b"", PATIENCE)
+    except subprocess.TimeoutExpired:
+        return Run(None, f"it did not end within {PATIENCE:.0f} s")
+    finally:
+        if process.returncode is None:
+            process.kill()
+            process.communicate()
+    return Run(process.returncode, output.decode("utf-8", "replace").strip()[:200])
+
+
+def _places() -> Iterator[str]:
+    """Give the places from which a program may be executed: memory ("") first, then directories."""
+    yield MEMORY
+    yield from dict.fromkeys((os.environ.get("TMPDIR", DIRECTORIES[0]), *DIRECTORIES))
+
+
+@contextlib.contextmanager
+def _file(place: str, program: bytes) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Give a path that executes `program`, and the descriptors that it needs."""
-    descriptor = _memory()
-    if descriptor is not None:
+    if place == MEMORY:
+        descriptor = _memory()
         try:
             os.write(descriptor, program)
             # No file, so neither a full disk nor a mount with noexec is in the way.
@@ -89,20 +142,29 @@ def _file(program: bytes) -> Iterator[tuple[str, tuple[int, ...]]]:
         finally:
             os.close(descriptor)
         return
-    # Not below /run, which may be mounted with noexec.
-    with temporary_directory(large=True) as directory:
-        path = os.path.join(directory, "program")
+    # A name that the next write into the directory sweeps away where this process is killed.
+    path = os.path.join(place, f".multiarch.drone.{os.getpid()}.{os.urandom(8).hex()}")
+    try:
         write_atomically(path, program, mode=0o755)
         yield path, ()
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
 
 
-def _memory() -> int | None:
-    """Return a file in memory; None where the kernel lets nobody execute one (vm.memfd_noexec=2)."""
-    for flags in (MFD_EXEC, 0):
-        try:
-            return os.memfd_create("multiarch-probe", flags)
-        except OSError as error:
-            if error.errno == errno.EINVAL:
-                continue
-            return None
-    return None
+def _memory() -> int:
+    """Return a file in memory; OSError where the kernel lets nobody execute one (vm.memfd_noexec=2)."""
+    try:
+        return os.memfd_create("multiarch-probe", MFD_EXEC)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+    return os.memfd_create("multiarch-probe", 0)
+
+
+def _memory_works() -> bool:
+    try:
+        os.close(_memory())
+    except OSError:
+        return False
+    return True

@@ -13,10 +13,12 @@ import subprocess
 from typing import TYPE_CHECKING, Callable
 
 from .._files import make_directory, write_atomically
-from .._platform import by_machine
+from .._platform import ARCHITECTURES
 from .._problem import Problem
 from . import elf
+from .cpu import runs_file_of
 from .kernel import LONGEST_INTERPRETER, canonical
+from .regular import read_regular
 
 if TYPE_CHECKING:
     from .._platform import Architecture
@@ -51,7 +53,18 @@ def find(architecture: Architecture, directory: str | None = None) -> str:
         troubles.append(trouble)
     if troubles:
         raise Problem("; ".join(troubles), hint)
+    if directory is None:
+        others = [a for a in ARCHITECTURES.values() if _packaged(a)]
+        if others:
+            hint = (
+                f"the QEMU that is installed has none for it (for {', '.join(a.oci for a in others)} it has): take a "
+                "newer one (source: image or path), or remove it from platforms"
+            )
     raise Problem(f"there is no static QEMU for linux/{architecture.oci} {where}", hint)
+
+
+def _packaged(architecture: Architecture) -> bool:
+    return any(os.path.lexists(path.format(architecture.qemu)) for path in PACKAGED)
 
 
 def unusable(path: str) -> str:
@@ -68,12 +81,8 @@ def unusable(path: str) -> str:
         return f"{path} is dynamic: in containers its libraries are missing, so it has to be a static QEMU"
     if not os.access(path, os.X_OK):
         return f"{path} is not executable"
-    try:
-        own = by_machine(os.uname().machine).arch
-    except Problem:
-        return ""
-    if binary.machine != own.machine:
-        return f"{path} is a program for another CPU than this host's {own.oci}"
+    if not runs_file_of(binary.machine):
+        return f"{path} is a program for another CPU than this host's {os.uname().machine}"
     return ""
 
 
@@ -106,8 +115,7 @@ class Programs:
         self._changed = False
         self._known: dict[str, dict[str, str]] = {}
         try:
-            with open(cache, encoding="utf-8") as file:
-                known = json.load(file)
+            known = json.loads(read_regular(cache))
             # Only root writes there; anything else would let its writer choose what we believe.
             if os.stat(cache).st_uid == os.geteuid() and isinstance(known, dict):
                 self._known = known
@@ -171,8 +179,4 @@ class Programs:
 
     @staticmethod
     def _hash(path: str) -> str:
-        digest = hashlib.sha256()
-        with open(path, "rb") as file:
-            for block in iter(lambda: file.read(1 << 20), b""):
-                digest.update(block)
-        return digest.hexdigest()
+        return hashlib.sha256(read_regular(path)).hexdigest()

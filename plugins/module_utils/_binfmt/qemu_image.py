@@ -23,6 +23,7 @@ from .._docker.cli import Docker
 from .._files import make_directory, make_temporary_directory, remove_temporary_directory, write_atomically
 from .._problem import Problem
 from . import qemu
+from .regular import read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -38,7 +39,9 @@ class Image:
 
     def __init__(self, reference: str, docker: Docker | None = None) -> None:
         if not re.match(r"[A-Za-z0-9]\S*$", reference):
-            raise Problem(f"{reference!r} is no image reference", "name one such as tonistiigi/binfmt:qemu-v10.0.4")
+            raise Problem(
+                f"{reference!r} is not a valid image reference", "name one such as tonistiigi/binfmt:qemu-v10.0.4"
+            )
         self.reference = reference
         self._docker = docker or Docker()
         # The kernel takes no long paths, and two references may look alike once their slashes are gone.
@@ -170,16 +173,14 @@ class Image:
 
     def _noted(self) -> dict[str, str]:
         try:
-            with open(self._note, encoding="utf-8") as file:
-                noted = json.load(file)
+            noted = json.loads(read_regular(self._note))
             return noted if isinstance(noted, dict) else {}
         except (OSError, ValueError):
             return {}
 
 
 def _content(path: str) -> bytes:
-    with open(path, "rb") as file:
-        return file.read()
+    return read_regular(path)
 
 
 def kept(architecture: Architecture) -> list[str]:

@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING, Mapping, NamedTuple, Sequence
 
-from .._platform import by_machine
-from .._problem import Problem
-from . import binfmt_d, kernel
+from .._platform import ARCHITECTURES
+from . import binfmt_d, kernel, restart
+from .cpu import is_native
+from .restart import Restart
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,15 +22,13 @@ if TYPE_CHECKING:
     from .binfmt_d import File
     from .kernel import Handler, Kernel
 
-# CPUs that may run another architecture's programs themselves; only executing one tells.
-RELATIVES = {"amd64": ("386",), "arm64": ("arm",), "386": ("amd64",), "arm": ("arm64",), "mips64": (), "mips64le": ()}
-
 
 class Verdict(NamedTuple):
     """What executing a program of an architecture showed."""
 
     trouble: str  # "" where the interpreter's file, as it is on disk, ran it well
     version: str | None = None  # of the QEMU that really ran
+    interpreter: str | None = None  # what really ran, where nobody could say so beforehand
 
 
 class World(NamedTuple):
@@ -36,14 +36,24 @@ class World(NamedTuple):
 
     kernel: Kernel
     files: Sequence[File] = ()
-    boot: Sequence[Handler] = ()  # what the files make of the kernel at boot
+    restart: Restart = Restart()
     native: frozenset[str] = frozenset()  # OCI names of the architectures that the CPU runs itself
     verdicts: Mapping[str, Verdict] = {}  # by OCI name, where one was executed
+    inherited: Mapping[str, Verdict] = {}  # by OCI name: what runs by handlers of the parent user namespace
+    unproven: str = ""  # why nothing can be executed for a proof here
+    root: bool = True
+    kept: frozenset[str] = frozenset()  # paths of QEMU that were taken out of images
 
     def handler(self, architecture: Architecture) -> Handler | None:
         """Return the entry that gets programs of an architecture, or else the one that should."""
         answering = self.kernel.of(architecture)
-        return answering[0] if answering else self.kernel.named(f"qemu-{architecture.qemu}")
+        disabled = (handler for handler in self.kernel.handlers if handler.is_qemu and handler.runs(architecture))
+        return answering[0] if answering else self.kernel.named(f"qemu-{architecture.qemu}") or next(disabled, None)
+
+    def inherits(self, architectures: Iterable[Architecture], *, alone: bool) -> bool:
+        """Say whether handlers of the parent user namespace run all of these, and where asked for no others."""
+        asked, lent = {architecture.oci for architecture in architectures}, set(self.inherited)
+        return self.kernel.inherited and (lent == asked if alone else lent >= asked)
 
 
 def read(architectures: Iterable[Architecture], programs: qemu.Programs, *, verify: bool) -> World:
@@ -51,37 +61,33 @@ def read(architectures: Iterable[Architecture], programs: qemu.Programs, *, veri
     found = kernel.read()
     architectures = tuple(architectures)
     native = frozenset(a.oci for a in architectures if is_native(a))
-    files = binfmt_d.read()
-    world = World(found, files, binfmt_d.at_boot(files), native)
-    verdicts = {}
-    if verify:
-        for architecture in architectures:
-            handler = world.handler(architecture)
-            if architecture.oci not in native and handler is not None:
-                verdicts[architecture.oci] = try_out(architecture, handler.interpreter, programs)
-    return world._replace(verdicts=verdicts)
-
-
-def is_native(architecture: Architecture) -> bool:
-    """Say whether the CPU runs this architecture itself, whatever handlers there are."""
-    try:
-        own = by_machine(os.uname().machine).architecture
-    except Problem:  # a CPU that we have no name for: all that we know is foreign to it
-        return False
-    if architecture.oci == own:
-        return True
-    if architecture.oci not in RELATIVES.get(own, ()):
-        return False
+    world = World(found, binfmt_d.read(), restart.read(), native, root=os.geteuid() == 0)
+    if found.inherited:  # nothing but executing tells what runs, and all that runs is lost by a mount
+        foreign = [a for a in ARCHITECTURES.values() if a.oci not in native and not is_native(a)]
+        verdicts = {a.oci: try_out(a, None, programs) for a in foreign}
+        return world._replace(inherited={name: verdict for name, verdict in verdicts.items() if not verdict.trouble})
+    if not verify:
+        return world
     from . import probe
 
-    return not probe.run(architecture, unseen=True).trouble
+    unproven = probe.trouble()
+    verdicts = {}
+    for architecture in architectures if not unproven else ():
+        handler = world.handler(architecture)
+        if architecture.oci not in native and handler is not None:
+            verdicts[architecture.oci] = try_out(architecture, handler.interpreter, programs)
+    return world._replace(verdicts=verdicts, unproven=unproven)
 
 
-def try_out(architecture: Architecture, interpreter: str, programs: qemu.Programs) -> Verdict:
-    """Execute a program of an architecture, and compare what ran it with the file at `interpreter`."""
+def try_out(architecture: Architecture, interpreter: str | None, programs: qemu.Programs) -> Verdict:
+    """Execute a program of an architecture, and compare what ran it with the file at `interpreter` where that is known."""
     seen: list[Verdict] = []
 
     def look(exe: str) -> None:
+        if interpreter is None:
+            with contextlib.suppress(OSError):  # it has ended already
+                seen.append(Verdict("", programs.version(exe), os.readlink(exe)))
+            return
         if programs.same(exe, interpreter):
             seen.append(Verdict("", programs.version(interpreter)))
             return
@@ -91,8 +97,8 @@ def try_out(architecture: Architecture, interpreter: str, programs: qemu.Program
         except OSError:  # it has ended already, as no emulator would: its status says more
             return
         what = "is not there any more" if not os.path.exists(interpreter) else "has other content now"
-        told = f"QEMU {version}" if version else target
-        seen.append(Verdict(f"the kernel runs an old {told}: {interpreter} {what}", version))
+        name = f"QEMU {version}" if version else target
+        seen.append(Verdict(f"the kernel runs an old {name}: {interpreter} {what}", version))
 
     from . import probe
 

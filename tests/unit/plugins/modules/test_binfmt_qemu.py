@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 from ansible_collections.multiarch.drone.plugins.module_utils._binfmt import (
     binfmt_d,
+    cpu,
     kernel,
     kernel_write,
     probe,
     qemu,
-    world,
+    restart,
 )
 from ansible_collections.multiarch.drone.plugins.module_utils._binfmt.elf import program
 from ansible_collections.multiarch.drone.plugins.module_utils._binfmt.kernel import Handler, Kernel
@@ -81,7 +82,13 @@ def host(tmp_path, monkeypatch):
         monkeypatch.setattr(kernel_write, name, getattr(host, name))
     monkeypatch.setattr(kernel_write, "load", lambda **_options: setattr(host, "state", "not mounted"))
     monkeypatch.setattr(probe, "run", host.run)
-    monkeypatch.setattr(world, "by_machine", lambda _uname: by_machine("x86_64"))
+    monkeypatch.setattr(cpu, "by_machine", lambda _uname: by_machine("x86_64"))
+    monkeypatch.setattr(qemu, "runs_file_of", lambda machine: machine == by_machine(os.uname().machine).arch.machine)
+    monkeypatch.setattr(restart, "ROOT", str(tmp_path / "root"))
+    unit = tmp_path / "root/usr/lib/systemd/system/systemd-binfmt.service"
+    unit.parent.mkdir(parents=True)
+    unit.write_text("[Unit]\nDescription=Set Up Additional Binary Formats\n")
+    (tmp_path / "root/run/systemd/system").mkdir(parents=True)
     monkeypatch.setattr(qemu, "CACHE", str(tmp_path / "qemu.json"))
     monkeypatch.setattr(qemu.Programs.__init__, "__defaults__", (str(tmp_path / "qemu.json"),))
     monkeypatch.setattr(qemu, "PACKAGED", tuple(f"{tmp_path}{path}" for path in qemu.PACKAGED))
@@ -208,7 +215,7 @@ def test_a_read_only_kernel_is_one_clear_error_before_any_change(host, state, ru
     host.state, host.writable = state, False
     for check in (True, False):
         result = run_module(binfmt_qemu, {"platforms": ["arm64"]}, check=check)
-        assert "register cannot be written, and there is to do:" in result["msg"]
+        assert "register cannot be written, and this is to be done:" in result["msg"]
         assert "become: true" in result["msg"]
     assert host.calls == []
     assert not (host.tmp_path / "etc").exists()
@@ -254,7 +261,7 @@ def test_absent_executes_nothing_and_needs_no_qemu(host, declare, monkeypatch):
 
 
 def test_all_the_missing_qemus_are_named_at_once(host, run):
-    for name in ("arm64", "s390x"):
+    for name in ARCHITECTURES:
         os.unlink(host.wrapper(name))
     message = run("arm64", "arm", "s390x")["msg"]
     assert "linux/arm64" in message

@@ -24,6 +24,7 @@ def tree(tmp_path, monkeypatch):
     def write(name, text):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
+        path.unlink(missing_ok=True)
         path.symlink_to("/dev/null") if text == binfmt_d.EMPTY else path.write_text(text)
         return path
 
@@ -36,7 +37,7 @@ def rule(architecture=ARM64, name=None, interpreter="/usr/bin/qemu", flags="F"):
 
 
 def answering():
-    return next((handler for handler in reversed(binfmt_d.at_boot(binfmt_d.read())) if handler.runs(ARM64)), None)
+    return next((e.handler for e in reversed(binfmt_d.at_boot(binfmt_d.read())) if e.handler.runs(ARM64)), None)
 
 
 def test_a_file_of_the_same_name_in_etc_wins_over_the_packages(tree):
@@ -57,19 +58,58 @@ def test_a_link_to_dev_null_keeps_a_handler_away(tree):
     assert answering() is None
 
 
+def written(handler=HANDLER):
+    """Return what with_rule makes of /etc/binfmt.d/qemu-aarch64.conf; None where it is right already."""
+    return {Path(path).name: text for path, text in binfmt_d.with_rule(binfmt_d.read(), handler, ARM64).items()}.get(
+        "qemu-aarch64.conf"
+    )
+
+
 def test_the_same_file_in_other_words_says_the_same(tree):
-    tree("etc/a.conf", "; note\n\n" + rule(interpreter=HANDLER.interpreter, flags="FOC"))
-    (file,) = binfmt_d.read()
-    assert binfmt_d.says(file, HANDLER, ARM64)
-    assert not binfmt_d.says(file, HANDLER._replace(flags="POCF"), ARM64)
-    assert not binfmt_d.says(file, HANDLER._replace(interpreter="/x"), ARM64)
-    assert not binfmt_d.says(None, HANDLER, ARM64)
+    tree("etc/qemu-aarch64.conf", "; note\n\n \t" + rule(interpreter=HANDLER.interpreter, flags="FOC"))
+    assert written() is None
+    assert written(HANDLER._replace(flags="POCF")).startswith("; note\n\n:qemu-aarch64:")
+    assert HANDLER._replace(interpreter="/x").line() in written(HANDLER._replace(interpreter="/x"))
 
 
-def test_a_file_with_a_second_rule_is_not_ours_to_keep(tree):
-    tree("etc/a.conf", rule(interpreter=HANDLER.interpreter, flags="FOC") + ":jar:E::jar::/usr/bin/jexec:\n")
-    (file,) = binfmt_d.read()
-    assert not binfmt_d.says(file, HANDLER, ARM64)
+@pytest.mark.parametrize("end", ["\n", "\r\n", ""])
+def test_an_administrators_rule_in_our_file_is_kept_byte_for_byte(tree, end):
+    theirs = "# mine\n  :jar:E::jar::/usr/bin/jexec:" + end
+    tree("etc/qemu-aarch64.conf", rule(flags="F") + theirs)
+    assert written() == theirs + ("" if end else "\n") + HANDLER.line() + "\n"
+    tree("etc/qemu-aarch64.conf", written())
+    assert written() is None
+    changes = binfmt_d.without(binfmt_d.read(), lambda handler: handler.runs(ARM64))
+    assert list(changes.values()) == [theirs + ("" if end else "\n")]
+
+
+def test_other_rules_of_the_packages_file_that_ours_hides_are_taken_over(tree):
+    tree("lib/qemu-aarch64.conf", rule(flags="F") + rule(ARM))
+    assert written() == rule(ARM) + HANDLER.line() + "\n"
+
+
+def test_a_rule_of_ours_behind_which_another_takes_the_programs_is_put_last(tree):
+    tree("etc/qemu-aarch64.conf", HANDLER.line() + "\n" + rule(name="theirs"))
+    assert written() == rule(name="theirs") + HANDLER.line() + "\n"
+
+
+# As systemd-binfmt 252 was seen to read them: where a line ends, and what is one.
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("  :a:E::x::/bin/true:  \r\n", ["a"]),
+        ("\t# :a:E::x::/bin/true:\n ; :b:E::x::/bin/true:\n", []),
+        (":a:E::x::/bin/true:\r:b:E::y::/bin/true:\0:c:E::z::/bin/true:", ["a", "b", "c"]),
+        (":a:M::v\x0bv::/bin/true:\n", ["a"]),
+        (":a:M::v\x85\u2028v::/bin/true:\n", ["a"]),
+        (",a,E,,x,,/bin/true,\n", ["a"]),
+    ],
+)
+def test_rules_are_read_as_systemd_reads_them(tree, text, names):
+    tree("etc/a.conf", "")
+    file = binfmt_d.File("/etc/binfmt.d", "a.conf", text)
+    assert [found.name for found in file.rules] == names
+    assert "".join(binfmt_d._lines(text)) == text
 
 
 def test_what_has_to_go_is_removed_or_hidden_and_nothing_else(tree):
@@ -79,10 +119,14 @@ def test_what_has_to_go_is_removed_or_hidden_and_nothing_else(tree):
     below = tree("lib/qemu-other.conf", rule(name="qemu-other"))
     tree("lib/qemu-arm.conf", rule(ARM))
     tree("lib/python.conf", ":python:M::pyc::/usr/bin/python3:\n")
-    tree("lib/mixed.conf", rule() + ":jar:E::jar::/usr/bin/jexec:\n")
+    mixed = tree("lib/mixed.conf", "#1\n" + rule() + ":jar:E::jar::/usr/bin/jexec:\n")
+    indented = tree("etc/indented.conf", "# kept\n\t" + rule(name="qemu-x") + rule(ARM))
     hidden = str(own.parent / below.name)
     changes = binfmt_d.without(binfmt_d.read(), lambda handler: handler.runs(ARM64))
-    assert changes == {str(own): binfmt_d.EMPTY, str(mine): None, hidden: binfmt_d.EMPTY}
+    assert changes == {str(own): binfmt_d.EMPTY, str(mine): None, hidden: binfmt_d.EMPTY} | {
+        str(own.parent / mixed.name): "#1\n:jar:E::jar::/usr/bin/jexec:\n",
+        str(indented): "# kept\n" + rule(ARM),
+    }
     for path, text in changes.items():
         binfmt_d.step(path, text).apply()
     assert binfmt_d.without(binfmt_d.read(), lambda handler: handler.runs(ARM64)) == {}

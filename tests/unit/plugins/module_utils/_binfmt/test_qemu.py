@@ -3,6 +3,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -10,14 +11,18 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.multiarch.drone.plugins.module_utils._binfmt import probe, qemu
+from ansible_collections.multiarch.drone.plugins.module_utils._binfmt.cpu import is_native
 from ansible_collections.multiarch.drone.plugins.module_utils._binfmt.elf import program
 from ansible_collections.multiarch.drone.plugins.module_utils._binfmt.probe import Run
-from ansible_collections.multiarch.drone.plugins.module_utils._binfmt.world import is_native
 from ansible_collections.multiarch.drone.plugins.module_utils._platform import ARCHITECTURES, by_machine
 from ansible_collections.multiarch.drone.plugins.module_utils._problem import Problem
 
 OWN = by_machine(os.uname().machine).arch
 ARM64 = ARCHITECTURES["arm64"]
+
+
+def no_memory():
+    raise PermissionError(errno.EACCES, "Permission denied")
 
 
 @pytest.mark.parametrize(
@@ -39,7 +44,7 @@ def test_how_a_program_ends_tells_what_is_wrong(run, trouble):
 @pytest.mark.parametrize("memory", [True, False])
 def test_the_cpus_own_program_counts_its_arguments(monkeypatch, unseen, memory):
     if not memory:  # vm.memfd_noexec=2
-        monkeypatch.setattr(probe, "_memory", lambda: None)
+        monkeypatch.setattr(probe, "_memory", no_memory)
     seen = []
     assert probe.run(OWN, lambda exe: seen.append(os.readlink(exe)), unseen=unseen).trouble == ""
     assert "multiarch" in seen[0]
@@ -55,7 +60,7 @@ def test_the_environment_of_the_task_does_not_reach_the_program(monkeypatch):
 def test_a_program_that_does_not_end_is_ended(monkeypatch):
     monkeypatch.setattr(probe, "PATIENCE", 0.05)
     monkeypatch.setattr(probe, "ARGUMENTS", ("probe",))
-    monkeypatch.setattr(probe, "_memory", lambda: None)
+    monkeypatch.setattr(probe, "_memory", no_memory)
     monkeypatch.setattr(probe.elf, "program", lambda *_unused, **_options: b"#!/usr/bin/tail -f\n")
     assert "did not end" in probe.run(OWN).said
 
