@@ -22,6 +22,7 @@ from ansible_collections.multiarch.drone.plugins.module_utils._binfmt.elf import
 from ansible_collections.multiarch.drone.plugins.module_utils._binfmt.kernel import Handler, Kernel
 from ansible_collections.multiarch.drone.plugins.module_utils._binfmt.probe import Run
 from ansible_collections.multiarch.drone.plugins.module_utils._platform import ARCHITECTURES, by_machine
+from ansible_collections.multiarch.drone.plugins.module_utils._problem import Problem
 from ansible_collections.multiarch.drone.plugins.modules import binfmt_qemu, binfmt_qemu_info
 
 RECORDED = Path(__file__).parents[2] / "fixtures/binfmt"
@@ -37,6 +38,7 @@ class Host:
         self.calls = []
         self.broken = set()  # architectures whose programs end badly with whatever interpreter
         self.refused = set()  # names that the kernel does not take
+        self.refused_once = set()  # and those that it does not take the next time
         self.stale = set()  # interpreters of which the kernel runs an older one
 
     def read(self):
@@ -46,6 +48,9 @@ class Host:
         self.calls.append(f"register {handler.name}")
         if handler.name in self.refused:
             raise OSError(errno.ENOSPC, "No space left on device")
+        if handler.name in self.refused_once:
+            self.refused_once.discard(handler.name)
+            raise Problem(f"cannot register {handler.name}")
         assert handler.name not in [known.name for known in self.handlers], "EEXIST"
         self.handlers.insert(0, handler)
         self.stale.discard(handler.interpreter)
@@ -189,6 +194,23 @@ def test_a_failed_registration_leaves_the_old_handler(host, run):
     assert "nothing was changed" in result["msg"]
     assert host.handlers == [old]
     assert "remove qemu-aarch64" not in host.calls
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_old_handler_is_put_back_where_registering_again_fails(host, run, enabled):
+    old = known("arm64", "/old/qemu-aarch64", "OC", enabled=enabled)
+    host.handlers = [old]
+    host.refused_once = {"qemu-aarch64"}
+    result = run("arm64")
+    assert "cannot register qemu-aarch64; nothing was changed" in result["msg"]
+    assert host.handlers == [old]
+    assert host.calls == [
+        "register qemu-aarch64~multiarch",
+        "remove qemu-aarch64",
+        "register qemu-aarch64",
+        "register qemu-aarch64",
+        "remove qemu-aarch64~multiarch",
+    ]
 
 
 def test_what_was_done_is_taken_back_when_a_later_platform_fails(host, run):
