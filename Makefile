@@ -56,10 +56,10 @@ unit: $(TREE) ## Unit and contract tests, on the default ansible-core; or TEST=p
 	$(ENV)/pytest -q $(if $(TEST),$(TEST),-n 2 tests/unit tests/contract tests/drone)
 
 .PHONY: fuzz
-fuzz: $(TREE) ## Any value in any option of any module, for SECONDS (600) with SEED (random); `make test` does it shortly
-	$(call say,any value in any option)
-	MULTIARCH_DRONE_FUZZ_SECONDS=$(or $(SECONDS),600) MULTIARCH_DRONE_FUZZ_SEED=$(or $(SEED),$(shell date +%s)) \
-		$(ENV)/pytest -q -n 2 tests/unit/plugins/modules/test_every_module_survives_any_option.py
+fuzz: $(TREE) ## Generated input against every parser and option: SECONDS=of each test (600), SEED=number (0); `make test` does it shortly
+	$(call say,generated input)
+	FUZZ_SECONDS=$(or $(SECONDS),600) FUZZ_SEED=$(or $(SEED),0) MULTIARCH_DRONE_FUZZ_SECONDS=$(or $(SECONDS),600) MULTIARCH_DRONE_FUZZ_SEED=$(or $(SEED),0) \
+		$(ENV)/pytest -q -n 2 tests/fuzz tests/unit/plugins/modules/test_every_module_survives_any_option.py
 
 .PHONY: coverage
 coverage: $(TREE) ## Which lines of plugins/ the unit and contract tests run, by package; what nothing imports counts too
@@ -135,11 +135,6 @@ browser: $(TREE) ## The report's page in a real browser, judged by axe-core
 test-drone: $(TREE) ## Drone as code against DRONE_SERVER with DRONE_TOKEN, on DRONE_TEST_REPOS; all is put back
 	$(call say,Drone as code against $(or $(DRONE_SERVER),the stand-in))
 	DRONE_SERVER="$(DRONE_SERVER)" DRONE_TOKEN="$(DRONE_TOKEN)" DRONE_TEST_REPOS="$(DRONE_TEST_REPOS)" $(ENV)/pytest -q tests/drone
-
-.PHONY: fuzz
-fuzz: $(TREE) ## Generated input for FUZZ_SECONDS (60) a test, from FUZZ_SEED (0) on
-	$(call say,generated input)
-	FUZZ_SECONDS="$${FUZZ_SECONDS:-60}" $(ENV)/pytest -q tests/fuzz
 
 .PHONY: quickstart-test
 quickstart-test: ## The quickstart as a newcomer types it, twice

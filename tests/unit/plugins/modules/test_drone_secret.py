@@ -237,8 +237,10 @@ def test_no_value_is_ever_told(drone, server, tmp_path, capsys):
         (secret("no spaces"), "'no spaces' is not a valid name for a secret"),
         (secret(""), "'' is not a valid name for a secret"),
         (secret(".."), "'..' is not a valid name for a secret"),
-        ({"repo": "octocat/a\udc80", "name": "x", "value": VALUE}, "not a repository's slug"),
-        ({"namespace": "octo\x00cat", "name": "x", "value": VALUE}, "is not a namespace"),
+        ({"repo": "octocat/a\udc80", "name": "x", "value": VALUE}, "secrets.repo has a character that is no Unicode"),
+        ({"namespace": "octo\x00cat", "name": "x", "value": VALUE}, "secrets.namespace has a NUL character"),
+        ({"repo": "octocat/a", "name": "x", "value": "half \udc80"}, "secrets.value has a character that is no Unicode"),
+        ({"repo": "octocat/a", "name": "x", "value": "a\x00b"}, "secrets.value has a NUL character"),
         ({"namespace": "..", "name": "x", "value": VALUE}, "'..' is not a namespace"),
         (secret(value=""), "octocat/app1 password has an empty value, which Drone refuses"),
         (secret(repo="octocat"), "'octocat' is not a repository; write repo as namespace/name, or say namespace"),
@@ -353,7 +355,7 @@ def test_never_two_changes_of_one_repository_at_a_time(drone, server):
     assert all(len(paths) == 2 for paths in together)
 
 
-@pytest.mark.parametrize("value", ["\ufeffwith a BOM", "\udc80", "\x00\x1b[2J", "line\r\nline", "\U0001f433" * 1000])
+@pytest.mark.parametrize("value", ["\ufeffwith a BOM", "\x1b[2J", "line\r\nline", "\U0001f433" * 1000])
 def test_a_value_of_odd_characters_is_stored_as_it_is(converge, drone, server, tmp_path, value):
     options = {"update": "changed", "fingerprints": str(tmp_path / "prints")}
     converge(drone_secret, {"secrets": [secret(value=value)], **options})

@@ -112,7 +112,7 @@ def test_the_platform_is_the_hosts_own_unless_told(machine, platform, words):
         ({"name": "runner 1"}, "is no name for a runner"),
         ({"capacity": 0}, "at least one build"),
         ({"capacity": True}, "capacity is true, which is not a number"),
-        ({"stop_timeout": 10**12}, "stop_timeout is 1e+12, which is too large"),
+        ({"stop_timeout": 10**12}, "stop_timeout is 1000000000000, which is too large"),
         ({"docker_config": "/root/a\0b"}, "docker_config has a NUL character"),
         ({"build_environment": {"A": "b\0"}}, "build_environment: A has a NUL character"),
         ({"env": {"A": None}}, "env: A has no value"),
