@@ -127,7 +127,7 @@ class Build:
             args += ["--tag", str(tag)]
         for name, flag in PAIRS.items():
             for key, value in options[name].items():
-                args += [flag, f"{key}={_text(value)}"]
+                args += [flag, f"{key}={as_text(value)}"]
         if input_digest:
             args += ["--annotation", f"{'index' if self.makes_index else 'manifest'}:{KEY}={input_digest}"]
         for name, flag in LISTS.items():
@@ -177,7 +177,7 @@ def wish(params: Mapping[str, Any]) -> Build:
     )
 
 
-def _text(value: Any) -> str:
+def as_text(value: Any) -> str:
     """Return a value as Docker's tools write it: YAML's true is `true`, not `True`."""
     return str(value).lower() if isinstance(value, bool) else "" if value is None else str(value)
 

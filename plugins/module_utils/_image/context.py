@@ -38,13 +38,32 @@ def read_ignore(context: str, dockerfile: str = "") -> Ignore:
     """Return the context's .dockerignore, or the Dockerfile's own (NAME.dockerignore), which wins."""
     for path in ([f"{dockerfile}.dockerignore"] if dockerfile else []) + [os.path.join(context, ".dockerignore")]:
         try:
-            with open(path, "rb") as file:
+            with open(
+                _followed(path, context if path.endswith("/.dockerignore") else os.path.dirname(path)), "rb"
+            ) as file:
                 return parse(file.read(), path)
         except FileNotFoundError:
             continue
         except OSError as error:
             raise _unreadable(path, error) from error
     return Ignore()
+
+
+def _followed(path: str, root: str) -> str:
+    """Return where a link leads for BuildKit: never out of the directory that it is sent."""
+    if not os.path.islink(path):
+        return path
+    target = os.readlink(path)
+    target = os.path.normpath(os.path.join("/", os.path.relpath(os.path.dirname(path), root), target))
+    return _followed_once(os.path.join(os.path.realpath(root), target.lstrip("/")), os.path.realpath(root))
+
+
+def _followed_once(path: str, root: str) -> str:
+    """Return the path of what a link names; FileNotFoundError where it leads out of `root` again."""
+    real = os.path.realpath(path)
+    if real != root and not real.startswith(f"{root}/"):
+        raise FileNotFoundError(path)
+    return path
 
 
 def digest_tree(root: str, ignore: Ignore) -> Tree:

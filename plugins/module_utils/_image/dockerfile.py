@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from .._platform import Platform
 
 _DIRECTIVE = re.compile(r"(?:#|//)\s*([a-zA-Z]+)\s*=\s*(.+?)\s*$")
-_HEREDOC = re.compile(r"(?<![<\S])\d*<<(-?)(['\"]?)([a-zA-Z_.][\w.]*)\2")
+# A shell word, its quotes and escapes kept; `<< EOF` is one (moby/buildkit frontend/dockerfile/shell/lex.go).
+_SHELL_WORD = re.compile(r"""(?:<<-?[ \t\r]+|\\.|'[^']*'|"(?:\\.|[^"\\])*"|[^\s'"\\])+""", re.DOTALL)
+_HEREDOC = re.compile(r"\d*<<(-?)\s*([^<]+)")
 # The frontends that speak the language that is read here: docker/dockerfile, and copies of it elsewhere.
 _READS_DOCKERFILES = re.compile(r"(^|/)dockerfile(-upstream)?([:@]|$)")
 _VARIABLE = re.compile(r"\\(?P<escaped>.)|\$(?:\{(?P<braced>\w+)(?:(?P<rule>:?[-+])(?P<word>[^}]*))?\}|(?P<plain>\w+))")
@@ -60,10 +62,12 @@ def needs(
     images: dict[Reference, None] = {}
     unknown: dict[str, None] = {}
     replaced = {_full(name) for name in contexts}
-    syntax = build_args.get("BUILDKIT_SYNTAX") or directives.get("syntax") or ""
+    syntax = build_args.get("BUILDKIT_SYNTAX") or _syntax(content, directives)
     named = [(syntax.split()[0], 1)] if syntax else []
     if syntax and not _READS_DOCKERFILES.search(syntax.split()[0]):
         unknown[f"line 1: what {syntax.split()[0]} makes of this file, only it knows"] = None
+    if not any(instruction.name == "FROM" for instruction in instructions):
+        unknown["no line with FROM is found, so what the build takes is not known"] = None
     for automatic in [_automatic(platform) for platform in platforms] or [_automatic(None)]:
         for name, line in named + list(_images(instructions, build_args, automatic)):
             if name is None:
@@ -78,10 +82,25 @@ def needs(
                     raise Problem(f"the Dockerfile's line {line}: {problem.what}", problem.hint) from None
     for number, instruction in enumerate(instructions):
         if instruction.name == "ADD" and not _is_pinned(instructions[:number], instruction, build_args):
-            for word in instruction.text.split()[:-1]:
-                if _may_be_remote(word.strip("[\"',"), _assigned(instructions, build_args)):
+            for word in _sources(instruction.text):
+                if _may_be_remote(word, _assigned(instructions, build_args)):
                     unknown[f"line {instruction.line}: ADD {word} may give something else each time"] = None
     return Needs(tuple(images), tuple(unknown))
+
+
+def _syntax(content: str, directives: Mapping[str, str]) -> str:
+    """Return the frontend that BuildKit detects: a directive after # or //, or a JSON document's (DetectSyntax)."""
+    import json
+
+    if directives.get("syntax"):
+        return directives["syntax"]
+    text = content.lstrip("\ufeff")
+    try:
+        document = json.loads(text.partition("\n")[2] if text.startswith("#!") else text)
+    except (ValueError, RecursionError):
+        return ""
+    syntax = document.get("syntax") if isinstance(document, dict) else ""
+    return syntax if isinstance(syntax, str) else ""
 
 
 def parse(content: str) -> tuple[dict[str, str], list[Instruction]]:
@@ -111,27 +130,63 @@ def parse(content: str) -> tuple[dict[str, str], list[Instruction]]:
     return directives, instructions
 
 
-def expand(text: str, scope: Scope) -> str | None:
-    """Return `text` with its variables replaced, as Docker does; None where the build alone knows one of them."""
-    unknown = False
+def expand(text: str, scope: Scope, escape: str = "\\") -> str | None:
+    """Return `text` with its variables replaced and its quotes removed, as Docker does.
 
-    def replace(match: re.Match[str]) -> str:
-        nonlocal unknown
-        if match["escaped"]:
-            return str(match["escaped"])
-        name = match["braced"] or match["plain"]
-        value = scope.get(name, "")
-        unknown = unknown or value is None
-        rule = match["rule"] or ""
-        is_set = bool(value) if rule.startswith(":") else name in scope
-        if rule.endswith("-"):
-            return (value or "") if is_set else expand(match["word"], scope) or ""
-        if rule.endswith("+"):
-            return expand(match["word"], scope) or "" if is_set else ""
-        return value or ""
+    None where the build alone knows a variable, and for substitutions that are not read here (`${A#x}`, `${A/x/y}`).
+    """
+    expanded, position = _expand(text, 0, scope, escape, inside=False)
+    return expanded if position == len(text) else None
 
-    expanded = _VARIABLE.sub(replace, text)
-    return None if unknown or "${" in expanded else expanded
+
+def _expand(text: str, position: int, scope: Scope, escape: str, *, inside: bool) -> tuple[str | None, int]:
+    """Return the text up to its end, or `inside` of ${} up to the brace, and the position behind it."""
+    parts: list[str | None] = []
+    quote = ""
+    while position < len(text):
+        character = text[position]
+        if inside and not quote and character == "}":
+            return (None if None in parts else "".join(map(str, parts))), position + 1
+        if character == quote:
+            quote = ""
+        elif not quote and character in "'\"":
+            quote = character
+        elif character == escape and quote != "'":
+            position += 1
+            following = text[position : position + 1]
+            keeps = quote and following not in ('"', "$", escape)
+            parts.append(escape + following if keeps else following)
+        elif character == "$" and quote != "'":
+            value, position = _variable(text, position + 1, scope, escape)
+            parts.append(value)
+            continue
+        else:
+            parts.append(character)
+        position += 1
+    return (None if inside or quote or None in parts else "".join(map(str, parts))), position
+
+
+def _variable(text: str, position: int, scope: Scope, escape: str) -> tuple[str | None, int]:
+    """Return the value of the variable behind a $, and the position behind it."""
+    plain = re.compile(r"\d+|\w+").match(text, position)
+    if plain:
+        return scope.get(plain[0], ""), plain.end()
+    braced = re.compile(r"\{(\w+)(\}|:?[-+?])").match(text, position)
+    if not braced:
+        return (None, len(text)) if text[position : position + 1] == "{" else ("$", position)
+    name, rule = braced[1], braced[2]
+    value = scope.get(name, "")
+    if rule == "}":
+        return value, braced.end()
+    word, end = _expand(text, braced.end(), scope, escape, inside=True)
+    if name in scope and value is None:
+        return None, end
+    is_set = bool(value) if rule.startswith(":") else name in scope
+    if rule.endswith("+"):
+        return (word if is_set else ""), end
+    if rule.endswith("-"):
+        return (value if is_set else word), end
+    return (value if is_set else None), end  # with `?`, BuildKit refuses what is not set
 
 
 def _images(
@@ -143,7 +198,7 @@ def _images(
     known = {_stage(instruction) for instruction in instructions if instruction.name == "FROM"}
     for instruction in instructions:
         if instruction.name == "ARG" and not stages:
-            for word in _words(instruction.text):
+            for word in _SHELL_WORD.findall(instruction.text):
                 name, equals, default = word.partition("=")
                 if name in build_args:
                     scope[name] = build_args[name]
@@ -152,7 +207,6 @@ def _images(
         elif instruction.name == "FROM":
             words = instruction.text.split()
             base = expand(words[0], scope) if words else ""
-            base = base and _unquoted(base)
             if base is None or (base.lower() not in stages and base != "scratch"):
                 yield base, instruction.line
             stages.append(_stage(instruction))
@@ -203,6 +257,8 @@ def _assigned(instructions: Sequence[Instruction], build_args: Mapping[str, str]
 
 def _values(text: str, assigned: Mapping[str, Sequence[str]], seen: tuple[str, ...] = ()) -> list[str]:
     """Return the text and every value that its variables may have, or theirs; [] where one is set outside the Dockerfile."""
+    if re.search(r"\$\{[^}]*\$", text):  # a variable in another's default
+        return []
     values = [text]
     for match in _VARIABLE.finditer(text):
         name = match["braced"] or match["plain"]
@@ -241,6 +297,23 @@ def _is_pinned(before: Sequence[Instruction], add: Instruction, build_args: Mapp
     return bool(checksum) and all(_values(checksum, visible) or [""])
 
 
+def _json_words(text: str) -> list[str] | None:
+    """Return the words of an instruction in its JSON form, None where it is not one."""
+    import json
+
+    try:
+        words = json.loads(text)
+    except ValueError:
+        return None
+    return [str(word) for word in words] if isinstance(words, list) else None
+
+
+def _sources(text: str) -> list[str]:
+    """Return the sources of ADD, without the destination."""
+    words = _json_words(text) if text.startswith("[") else None
+    return [word.strip("[\"',") for word in text.split()[:-1]] if words is None else words[:-1]
+
+
 def _unquoted(text: str) -> str:
     return text.replace('"', "").replace("'", "")
 
@@ -255,7 +328,8 @@ def _logical_line(lines: Sequence[str], number: int, escape: str) -> tuple[str, 
             if not text:
                 return "", number
             continue
-        if line.endswith(escape):
+        # Two escapes at the end of a line are a character, and no continuation.
+        if line.endswith(escape) and not line.endswith(escape * 2):
             text += line[:-1]
             text = text or " "
             continue
@@ -275,10 +349,16 @@ def _flags(rest: str) -> tuple[tuple[tuple[str, str], ...], str]:
 
 def _after_heredocs(lines: Sequence[str], number: int, text: str) -> int:
     """Return the number of the line after the heredocs that `text` begins; what has no end is none."""
-    for match in _HEREDOC.finditer(text):
+    if text.startswith("[") and _json_words(text) is not None:
+        return number  # the JSON form has no heredocs
+    for word in _SHELL_WORD.findall(text):
+        match = _HEREDOC.fullmatch(word)
+        if not match:
+            continue
+        name = re.sub(r"\\(.)", r"\1", _unquoted(match[2]))
         for end in range(number, len(lines)):
             line = lines[end].lstrip("\t") if match[1] else lines[end]
-            if line == match[3]:
+            if line == name:
                 number = end + 1
                 break
     return number

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Mapping
 
 from .._passwords import without_passwords
 from .._problem import Problem
-from .build import is_git, is_url
+from .build import as_text, is_git, is_url
 from .context import digest_tree, read_ignore
 from .dockerfile import Needs, needs
 from .reference import Reference
@@ -55,7 +55,7 @@ def read(build: Build, access: Access) -> Inputs:
             context, dockerfile = _git(build.context, build.file, access.renewed().deadline)
         except Problem as problem:
             return Inputs("", (str(problem),), {})
-    arguments = {name: str(value) for name, value in build.options["build_args"].items()}
+    arguments = {name: as_text(value) for name, value in build.options["build_args"].items()}
     contexts = build.options["build_contexts"]
     needed = needs(dockerfile, arguments, build.platforms, contexts)
     named, more = _named_contexts(contexts, access)
@@ -150,6 +150,8 @@ def _git(url: str, file: str | None, deadline: float) -> tuple[str, str]:
         content = ""
         if file is not None:
             path = os.path.normpath(os.path.join(directory.strip("/"), file or "Dockerfile"))
+            if _run_git(repository, deadline, "ls-tree", "FETCH_HEAD", "--", path).startswith("120000 "):
+                raise Problem(f"{unknown}: its Dockerfile {path} is a link", "name the file that it leads to in file")
             content = _run_git(repository, deadline, "show", f"FETCH_HEAD:{path}")
     return f"{remote}#{commit}:{directory.strip('/')}", content
 

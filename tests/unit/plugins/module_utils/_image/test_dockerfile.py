@@ -112,3 +112,28 @@ def test_without_platforms_the_target_is_the_builders_and_unknown():
 def test_a_stage_without_image_is_refused_by_line(content):
     with pytest.raises(Problem, match=r"line \d names no image"):
         needs(content, {}, FLEET)
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        ("ARG REGISTRY=r.io\nFROM ${MIRROR:-${REGISTRY}}/a", ["r.io/a:latest"]),
+        ('FROM a\nRUN echo "usage: cat <<EOF"\nFROM b\nRUN x\nEOF', ["a:latest", "b:latest"]),
+        ("FROM a\nLABEL dir=C:\\\\\nFROM b", ["a:latest", "b:latest"]),
+        ('FROM a\nRUN ["cat", "<<EOF"]\nFROM b\nEOF', ["a:latest", "b:latest"]),
+    ],
+)
+def test_lines_quotes_and_nested_defaults_are_read_as_buildkit_reads_them(content, named):
+    assert images(content) == named
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ('FROM a\nADD ["https://h/f","/f"]', "ADD https://h/f may give"),
+        ('{"syntax": "example.com/mine:1"}', "what example.com/mine:1 makes"),
+        ("target.dockerfile", "no line with FROM is found"),
+    ],
+)
+def test_a_frontend_in_json_a_source_without_a_space_and_a_text_without_from_are_undecided(content, reason):
+    assert any(reason in text for text in needs(content, {}, FLEET).open)
