@@ -643,12 +643,12 @@ def test_troubles_of_the_probe_are_not_taken_for_those_of_qemu(host):
     # As with vm.memfd_noexec=2.
     forbidden = "import errno\ndef no(): raise PermissionError(errno.EACCES, 'Permission denied')\nprobe._memory = no"
     host.declare("arm64")
-    host.sh("for d in /tmp /dev/shm; do mount -t tmpfs -o noexec tmpfs $d; done")
-    options = {"platforms": ["arm64"], "patch": forbidden}
+    # Not over /tmp: the checkout may be there.
+    host.sh("mkdir -p /run/noexec && mount -t tmpfs -o noexec tmpfs /run/noexec")
+    options = {"platforms": ["arm64"], "patch": f"{forbidden}\nprobe.DIRECTORIES = ('/run/noexec', *probe.DIRECTORIES)"}
     assert first(host.module("binfmt_qemu", **options))["verified"]
-    host.sh("for d in /var/tmp /run/lock; do mkdir -p $d; done")
-    blocked = f"{forbidden}\nprobe.DIRECTORIES = ('/tmp', '/dev/shm')"
+    blocked = f"{forbidden}\nprobe.DIRECTORIES = ('/run/noexec',)"
     result = host.module("binfmt_qemu", **{**options, "patch": blocked})
     assert (first(result)["verified"], result["changed"]) == (None, False)
     assert "this host executes none of ours" in first(result)["problems"][0]
-    assert "/tmp/.multiarch.drone." in first(result)["problems"][0]
+    assert "/run/noexec/.multiarch.drone." in first(result)["problems"][0]
