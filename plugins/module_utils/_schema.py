@@ -32,7 +32,7 @@ class Field:
 
     def check(self, value: object, where: str) -> object:
         """Return a value of the field's type; raise Damaged for any other."""
-        if type(value) is not self.kind:  # not isinstance: true is an int to Python
+        if value.__class__ is not self.kind:  # not isinstance: true is an int to Python
             raise Damaged(f"{where} is {_kind(value)}, not {_NAMES[self.kind]}")
         if isinstance(value, int) and abs(value) >= 2**63:
             raise Damaged(f"{where} is a number of more than 64 bits")

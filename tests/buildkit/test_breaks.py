@@ -9,6 +9,7 @@ import os
 import subprocess
 
 import pytest
+from ansible_collections.multiarch.drone.plugins.module_utils import _files
 from ansible_collections.multiarch.drone.plugins.module_utils._buildx.store import Transaction
 from ansible_collections.multiarch.drone.plugins.module_utils._problem import Problem
 
@@ -66,12 +67,15 @@ def test_a_home_without_space_for_the_first_builder_stays_as_it_is(user, daemon,
 def test_a_full_tmp_is_an_error_before_anything_is_changed(user, daemon, small, monkeypatch):
     user.declare(nodes=[{"endpoint": daemon.address}])
     before = user.instance()
+    # Root's temporary files are below RUN, everybody else's in tempfile's directory.
+    monkeypatch.setattr(_files, "RUN", str(small / "run"))
     monkeypatch.setattr("tempfile.tempdir", str(small))
+    os.mkdir(small / "run", 0o700)
     fill(small)
     with pytest.raises((Problem, OSError), match=r"[Nn]o space left on device"):
         user.declare(nodes=[{"endpoint": daemon.address, "platforms": ["amd64"]}])
     assert user.instance() == before
-    assert os.listdir(small) == ["filler"]
+    assert (sorted(os.listdir(small)), os.listdir(small / "run")) == (["filler", "run"], [])
     user.build()
 
 

@@ -170,7 +170,10 @@ def create(drone: Drone, item: Item, what: str, body: Row, names: Collection[str
         same = [name for name in names if name.lower() == item.name.lower()]
         if refused.message.startswith("UNIQUE constraint") and same:
             hint = "name it so, or delete that first"
-            raise Problem(f"the server has {same[0]}, which its database takes for the same", hint) from refused
+            # pylint takes Refused for no exception.
+            raise Problem(  # pylint: disable=bad-exception-cause
+                f"the server has {same[0]}, which its database takes for the same", hint
+            ) from refused
         raise
 
 

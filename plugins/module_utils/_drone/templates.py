@@ -95,7 +95,8 @@ def make(drone: Drone, item: Item, data: str, names: Sequence[str]) -> None:
         drone.post("templates", {**body, "namespace": item.place.name}, look=look)
     except Refused as refused:
         if refused.message == "UNIQUE constraint failed: templates.template_name":
-            raise Problem(
+            # pylint takes Refused for no exception.
+            raise Problem(  # pylint: disable=bad-exception-cause
                 f"{drone.url} has a template of this name in another namespace, and its version takes only one",
                 "give it another name",
             ) from refused

@@ -10,6 +10,7 @@ libyaml where PyYAML has it; PyYAML's own parser is taught the one thing that it
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
 from typing import Any, Iterator
@@ -364,7 +365,7 @@ def _loader() -> Any:
                 value = construct(loader, node)
             except (ValueError, LookupError, AttributeError, ArithmeticError):
                 return node.value  # `0x_` looks like a number to PyYAML, and is none
-            return value if value == value else node.value  # .nan equals nothing, itself included
+            return node.value if isinstance(value, float) and math.isnan(value) else value  # .nan equals nothing
 
         return scalar
 
