@@ -115,7 +115,7 @@ def test_nothing_leaks_from_what_goes_wrong(play, server):
         "does not know the token",
         "has a character that no token has",
         "malformed header",
-        "is not sent there",
+        "which is not a valid address",
     ):
         assert words in output
     assert "ignored=5" in output
