@@ -161,9 +161,11 @@ def forms(secret: str) -> set[str]:
     }
     found |= {shlex.quote(secret)[1:-1] or secret, secret.replace("\\", "\\\\"), ascii(secret)[1:-1]}
     found |= {quote(secret, safe="", errors="replace"), quote(secret, errors="replace")}
-    # Twice, as in a message that quotes another one.
-    for text in tuple(found):
-        found |= {json.dumps(text)[1:-1], repr(text)[1:-1], text.replace("'", "''")}
+    # Up to three times, as in a message that quotes another one, which quotes a dictionary. Python escapes ' in a text that also has ".
+    for _unused in range(2):
+        for text in tuple(found):
+            escaped = text.replace("\\", "\\\\")
+            found |= {json.dumps(text)[1:-1], repr(text)[1:-1], escaped.replace("'", r"\'"), text.replace("'", "''")}
     lines = [line.strip() for line in secret.splitlines()]
     if len(lines) > 1:
         for line in lines:
