@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: The multiarch.drone authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""buildx_builder and buildx_builder_info from arguments to result, with a Docker CLI that answers as the real one was recorded to."""
+"""buildx_builder and buildx_builder_info from arguments to result, with a model of Docker's CLI that answers in the shape of the real one."""
 
 from __future__ import annotations
 
