@@ -138,7 +138,7 @@ def _of_buildkitd(values: Mapping[str, Any]) -> list[str]:
     ]
     if values["buildkitd_image"]:
         found.append(_trouble("buildkitd_image", Reference.parse, values["buildkitd_image"]))
-    read = ArgumentSpecValidator(_buildkitd.ARGUMENTS).validate({"instances": values["buildkitd_instances"]})
+    read = ArgumentSpecValidator(_buildkitd.ARGUMENTS).validate({"instances": _given(values["buildkitd_instances"])})
     if read.error_messages:
         return [*found, *(f"buildkitd_instances: {message}." for message in read.error_messages)]
     # With the cap of the role, which every instance has that declares none, and with certificates that the role makes.
@@ -152,6 +152,13 @@ def _of_buildkitd(values: Mapping[str, Any]) -> list[str]:
         if values[name] < 1:
             found.append(f"{name}: a certificate holds for a day at least; write a number from 1 on.")
     return found
+
+
+def _given(value: Any) -> Any:
+    """Return a validated value without the options that nobody gave: validation puts null there, which a module refuses."""
+    if isinstance(value, Mapping):
+        return {key: _given(item) for key, item in value.items() if item is not None}
+    return [_given(item) for item in value] if isinstance(value, list) else value
 
 
 def _of_repos(values: Mapping[str, Any]) -> list[str]:

@@ -127,3 +127,27 @@ def test_a_refusal_names_the_variable_and_not_the_module_s_option():
     assert in_words_of_the_role("the name of a volume") == "the name of a volume"
     assert in_words_of_the_role("name 'a b' is no name") == "drone_runner_name 'a b' is no name"
     assert in_words_of_the_role("drone_runner_url") == "drone_runner_url"
+
+
+def test_options_of_an_instance_that_nobody_gave_are_left_to_the_module():
+    """Ansible's validation puts null there."""
+    pem = "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n"
+    instance = {
+        "name": "main",
+        "port": 1234,
+        "rootless": None,
+        "config": None,
+        "gc": None,
+        "tls": None,
+        "environment": None,
+    }
+    instances = [
+        instance,
+        {
+            **instance,
+            "name": "b",
+            "port": 1235,
+            "tls": {**dict.fromkeys(("ca", "cert", "key"), pem), "probe_key": None},
+        },
+    ]
+    assert of_role("buildkitd", buildkitd_source="package", buildkitd_instances=instances) == ""
