@@ -366,7 +366,7 @@ def test_orphans_are_found_and_removed_by_name(builders):
     names = [orphan["name"] for orphan in builders.info()["orphans"]]
     assert "buildx_buildkit_t0_state" in names
     assert "buildx_buildkit_main0_state" not in names
-    assert "is no orphan of buildx" in builders.declare(remove_orphans=["/etc"], check=True)["msg"]
+    assert "is not an orphan of buildx" in builders.declare(remove_orphans=["/etc"], check=True)["msg"]
     predicted = builders.declare(remove_orphans=["buildx_buildkit_gone0_state", "buildx_buildkit_main0"], check=True)
     assert "orphans" not in predicted["diff"]["after"]
     assert cached(builders.declare() and builders.build()), "the kept cache is found again"
