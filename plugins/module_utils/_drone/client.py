@@ -19,7 +19,7 @@ from ansible.module_utils.basic import env_fallback
 from .._problem import Problem, printable
 from .._schema import Damaged, parse_json
 from . import rows as _rows
-from .http import Lost, Server, Tls, Wire
+from .server import Lost, Server, Tls, Wire
 
 if TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule

@@ -21,8 +21,8 @@ from .._http import Answer, Url, check_timeout
 from .._problem import Problem, printable
 from .._schema import Damaged, parse_json
 from . import manifest
-from .http import PlainHttp, Transport, each
 from .reference import HUB, Reference, check_registry
+from .transport import PlainHttp, Transport, each
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

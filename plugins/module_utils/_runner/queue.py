@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .._drone.http import Lost, Server, Tls, Wire
+from .._drone.server import Lost, Server, Tls, Wire
 from .._problem import Problem
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from .._passwords import without_passwords
 from .._problem import Problem, suggest
 
 if TYPE_CHECKING:
-    from .._drone.http import Server
+    from .._drone.server import Server
     from .._platform import Platform
 
 # Every variable that the runner reads, and as what (drone-runner-docker 1.8.4). A map is written KEY:VALUE,KEY:VALUE, and

@@ -11,7 +11,7 @@ import shlex
 from dataclasses import dataclass
 from typing import Any, Mapping
 
-from .._drone.http import Server
+from .._drone.server import Server
 from .._files import File
 from .._image.reference import Reference
 from .._platform import Platform

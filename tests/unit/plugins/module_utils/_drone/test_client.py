@@ -24,7 +24,7 @@ from ansible_collections.multiarch.drone.plugins.module_utils._drone.client impo
     Unreachable,
     safe_to_repeat,
 )
-from ansible_collections.multiarch.drone.plugins.module_utils._drone.http import Server
+from ansible_collections.multiarch.drone.plugins.module_utils._drone.server import Server
 from ansible_collections.multiarch.drone.plugins.module_utils._problem import Problem
 
 TOKEN = "tok-1234567890"

@@ -11,7 +11,7 @@ import json
 import pytest
 from ansible_collections.multiarch.drone.plugins.module_utils._docker.cli import Docker, Output
 from ansible_collections.multiarch.drone.plugins.module_utils._image import build as _build
-from ansible_collections.multiarch.drone.plugins.module_utils._image import declare, http, inputs
+from ansible_collections.multiarch.drone.plugins.module_utils._image import declare, inputs, transport
 from ansible_collections.multiarch.drone.plugins.module_utils._problem import Problem
 
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -42,17 +42,17 @@ class World:
         self.builds = []
         self.pushes = []
         self.context = context
-        monkeypatch.setattr(http.Transport, "request", self.request)
+        monkeypatch.setattr(transport.Transport, "request", self.request)
         monkeypatch.setattr(Docker, "run", self.docker)
 
     def request(self, url, headers, method="GET", body=None, verify=True):
         self.asked.append(f"{method} {url}")
         answer = self.manifests.get(url.replace("https://", "").replace("/v2", "").replace("/manifests/", ":"))
         if answer is None or isinstance(answer, int):
-            return http.Answer(answer or 404, {"www-authenticate": 'Basic realm="x"'}, b"{}", url)
+            return transport.Answer(answer or 404, {"www-authenticate": 'Basic realm="x"'}, b"{}", url)
         digest = "sha256:" + hashlib.sha256(answer).hexdigest()
         fields = {"content-type": INDEX, "docker-content-digest": digest}
-        return http.Answer(200, fields, b"" if method == "HEAD" else answer, url)
+        return transport.Answer(200, fields, b"" if method == "HEAD" else answer, url)
 
     def docker(self, *args, **_options):
         self.builds.append(args)
