@@ -80,6 +80,7 @@ class Module(AnsibleModule):  # type: ignore[misc]
     def _load_params(self) -> None:
         # Before the validation, which replaces what is wrong by nothing and quotes it in its message.
         super()._load_params()
+        drop_nulls(self.argument_spec, self.params)
         self.no_log_values: Secrets = Secrets()
         self.no_log_values.update(secrets_of(self.argument_spec, self.params))
         free = {name: value for name, value in self.params.items() if name not in self.described}
@@ -184,6 +185,24 @@ def hide(text: str, secrets: Iterable[str]) -> str:
 def is_telling(text: str) -> bool:
     """Say whether a text that may be a secret is worth being hidden: neither a word of every output, nor very short."""
     return len(text) >= _SHORTEST and text.strip().lower() not in _WORDS
+
+
+def drop_nulls(spec: Mapping[str, Any], given: dict[str, Any]) -> None:
+    """Take an option whose value is null for one that is not given.
+
+    For ansible-core it is given: it gets no default, and `required` and `required_one_of` are content with it.
+    """
+    for name, option in spec.items():
+        for key in (name, *option.get("aliases", ())):
+            if key not in given:
+                continue
+            value, inner = given[key], option.get("options")
+            if value is None:
+                del given[key]
+            elif inner:
+                for entry in value if isinstance(value, list) else [value]:
+                    if isinstance(entry, dict):
+                        drop_nulls(inner, entry)
 
 
 def secrets_of(spec: Mapping[str, Any], given: Mapping[str, Any]) -> Iterator[str]:

@@ -7,7 +7,7 @@ import json
 
 import pytest
 from ansible.module_utils import basic
-from ansible_collections.multiarch.drone.plugins.module_utils._arguments import Module
+from ansible_collections.multiarch.drone.plugins.module_utils._arguments import Module, drop_nulls
 
 SPEC = {
     "token": {"type": "str", "no_log": True},
@@ -47,3 +47,15 @@ def test_arguments_of_a_wrong_type_do_not_show_the_secrets_beside_them(monkeypat
     assert json.loads(shown)["failed"]
     assert "invocation" in shown
     assert "hidden-" not in shown
+
+
+def test_null_is_no_value_however_deep():
+    spec = {
+        "name": {"required": True, "aliases": ["called"]},
+        "free": {"type": "dict"},
+        "rows": {"type": "list", "options": {"a": {"default": 1}, "b": {}}},
+        "one": {"type": "dict", "options": {"c": {}}},
+    }
+    given = {"called": None, "free": {"x": None}, "rows": [{"a": None, "b": 2}, None], "one": {"c": None}, "odd": None}
+    drop_nulls(spec, given)
+    assert given == {"free": {"x": None}, "rows": [{"b": 2}, None], "one": {}, "odd": None}
