@@ -31,6 +31,12 @@ options:
     type: list
     elements: str
     default: []
+  sizes:
+    description:
+      - Return the size of each platform's image as RV(images[].platforms[].bytes).
+      - It takes one more request for each platform, which counts as a pull where a registry limits these.
+    type: bool
+    default: false
   timeout:
     description:
       - Seconds that the whole call may take, for all images together and whatever a registry, a name server or a
@@ -130,9 +136,16 @@ images:
           type: str
           sample: sha256:1b2ae21ba1a53a0bd1f3b5a0f7a6a9e7c8c2a2d0a7b3e5c4d6f8091a2b3c4d5e
         size:
-          description: Bytes of this platform's manifest.
+          description: Bytes of this platform's manifest, which is a list. For the image itself see RV(images[].platforms[].bytes).
           type: int
           sample: 1022
+        bytes:
+          description:
+            - Size of this platform's image in bytes, as a pull transfers it. It is the sum of its configuration and its compressed layers, a
+              layer that is listed twice counted once.
+            - Null without O(sizes), and where the registry lists the platform and does not have it, as a copy of some platforms may.
+          type: int
+          sample: 3634744
         media_type:
           description: Kind of this platform's manifest.
           type: str
@@ -188,6 +201,7 @@ def main() -> None:
         argument_spec={
             "images": {"type": "list", "elements": "str", "required": True, "aliases": ["image"]},
             "require": {"type": "list", "elements": "str", "default": []},
+            "sizes": {"type": "bool", "default": False},
             "timeout": {"type": "float", "default": 30},
             "insecure_registries": {"type": "list", "elements": "str", "default": []},
             "ca_path": {"type": "path"},

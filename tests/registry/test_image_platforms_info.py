@@ -121,3 +121,16 @@ def test_a_registry_that_takes_connections_and_says_nothing_fails_within_the_tim
         result = module("image_platforms_info", images=[image], timeout=1)
         assert "no answer within the timeout" in result["msg"]
         assert time.monotonic() - before < 6
+
+
+def test_the_size_of_each_platform_is_what_skopeo_copies_of_it(module, registry, layout, tmp_path):
+    image = registry.push(layout("linux/amd64", "linux/arm/v7", attestations=True), "app:1")
+    (read,) = module("image_platforms_info", images=[image], sizes=True)["images"]
+    for number, entry in enumerate(read["platforms"]):
+        pinned = f"docker://{registry.host}/app@{entry['digest']}"
+        command = ["skopeo", "copy", "--quiet", "--insecure-policy", "--src-tls-verify=false"]
+        subprocess.run([*command, pinned, f"dir:{tmp_path}/{number}"], check=True)
+        blobs = [path for path in (tmp_path / str(number)).iterdir() if path.name not in ("manifest.json", "version")]
+        assert entry["bytes"] == sum(path.stat().st_size for path in blobs)
+    (plain,) = module("image_platforms_info", images=[image])["images"]
+    assert [entry["bytes"] for entry in plain["platforms"]] == [None, None]

@@ -30,6 +30,9 @@ def read(module: AnsibleModule) -> Mapping[str, Any]:
         timeout=params["timeout"], insecure_registries=params["insecure_registries"], ca_path=params["ca_path"]
     )
     answers = registry.read_all(references, access)
+    if params["sizes"]:
+        sized = iter(registry.with_sizes([a for a in answers if isinstance(a, registry.Image)], access))
+        answers = [next(sized) if isinstance(answer, registry.Image) else answer for answer in answers]
     images = {text: answer for text, answer in zip(texts, answers) if isinstance(answer, registry.Image)}
     facts = [image.facts(text) for text, image in images.items()]
     unread = list(dict.fromkeys(str(answer) for answer in answers if isinstance(answer, Problem)))

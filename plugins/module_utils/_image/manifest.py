@@ -11,7 +11,7 @@ from typing import Any, Mapping
 
 from .._platform import Platform
 from .._problem import Problem
-from .._schema import Damaged, Field, Fields, parse_json, record
+from .._schema import Damaged, Field, Fields, parse_json, record, records
 
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -36,6 +36,7 @@ DESCRIPTOR: Fields = {
     "platform": Field(dict, default={}),
     "annotations": Field(dict, default={}),
 }
+BLOB: Fields = {"digest": Field(str, required=True), "size": Field(int, required=True)}
 PLATFORM: Fields = {name: Field(str, default="") for name in ("os", "architecture", "variant", "os.version")}
 ANNOTATION = Field(str, most=1 << 16, lines=True)
 _DIGEST = re.compile(r"[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[0-9a-zA-Z=_-]+")
@@ -53,6 +54,7 @@ class Entry:
     artifact_type: str = ""
     attests: str = ""  # of an attestation: the digest of the manifest that it is about
     annotations: Mapping[str, str] = field(default_factory=dict)
+    image_bytes: int | None = None  # what a pull of it transfers; None where nobody asked, or nobody knows
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,23 @@ def parse(body: bytes, digest: str, content_type: str, where: str) -> Document:
         )
     except Damaged as damaged:
         raise Problem(f"{where}: its manifest is damaged: {damaged}", "push it again") from None
+
+
+def image_bytes(document: Document) -> int | None:
+    """Return the bytes of a manifest's configuration and layers, compressed as they are; None for an index, or raise Damaged.
+
+    A layer that is listed twice counts once: it is transferred once.
+    """
+    if document.is_index:
+        return None
+    blobs = [
+        record(document.content["config"], BLOB, "config"),
+        *records(document.content.get("layers"), BLOB, "layers"),
+    ]
+    for number, blob in enumerate(blobs):
+        if blob["size"] < 0:
+            raise Damaged(f"the size of {f'layers[{number - 1}]' if number else 'config'} is negative")
+    return sum({blob["digest"]: int(blob["size"]) for blob in blobs}.values())
 
 
 def platform_name(content: Mapping[str, Any]) -> str:

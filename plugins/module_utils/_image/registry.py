@@ -14,7 +14,7 @@ import re
 import threading
 import time
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Callable, TypeVar
+from typing import TYPE_CHECKING, Any, Callable, Mapping, TypeVar
 from urllib.parse import urlencode
 
 from .._http import Answer, Url, check_timeout
@@ -70,7 +70,12 @@ class Image:
             "media_type": self.document.media_type,
             "annotations": dict(self.document.annotations),
             "platforms": [
-                {"platform": entry.platform, **_descriptor(entry), "os_version": entry.os_version}
+                {
+                    "platform": entry.platform,
+                    **_descriptor(entry),
+                    "bytes": entry.image_bytes,
+                    "os_version": entry.os_version,
+                }
                 for entry in self.platforms
             ],
             "attestations": [
@@ -127,6 +132,37 @@ def read_all(
     return _ask(lambda client, reference: client.image(reference, known), references, access)
 
 
+def with_sizes(images: Sequence[Image], access: Access) -> list[Image | Problem]:
+    """Return each image with the bytes of each of its platforms, or the Problem of asking: one question for each manifest.
+
+    What the registry does not have, as in a copy of some platforms of an index, keeps no size.
+    """
+    listed = [(image, entry) for image in images for entry in image.platforms if image.document.is_index]
+    asked = list(dict.fromkeys(replace(image.reference, tag="", digest=entry.digest) for image, entry in listed))
+    answers: dict[Reference, int | Problem | None] = dict(zip(asked, _ask(Client.size, asked, access)))
+    return [_with_sizes(image, answers) for image in images]
+
+
+def _with_sizes(image: Image, answers: Mapping[Reference, int | Problem | None]) -> Image | Problem:
+    entries = []
+    for entry in image.platforms:
+        if image.document.is_index:
+            size = answers[replace(image.reference, tag="", digest=entry.digest)]
+        else:
+            size = _size(image.document, str(image.reference))
+        if isinstance(size, Problem) and not isinstance(size, Absent):
+            return size
+        entries.append(replace(entry, image_bytes=None if isinstance(size, Problem) else size))
+    return replace(image, platforms=tuple(entries))
+
+
+def _size(document: Document, where: str) -> int | Problem | None:
+    try:
+        return manifest.image_bytes(document)
+    except Damaged as damaged:
+        return Problem(f"{where}: its manifest is damaged: {damaged}", "push it again")
+
+
 def digests(references: Sequence[Reference], access: Access) -> list[str | Problem]:
     """Return the digest that each reference means now, or the Problem of asking, by one HEAD for each tag."""
     return _ask(lambda client, reference: reference.digest or client.digest(reference), references, access)
@@ -179,6 +215,13 @@ class Client:
         answer = self._get(reference, f"manifests/{reference.version}", ACCEPT, method="HEAD")
         digest = answer.headers.get("docker-content-digest", "")
         return digest or self.document(reference).digest
+
+    def size(self, reference: Reference) -> int | None:
+        """Return the bytes of an image of one platform: its configuration and its layers, as they are transferred."""
+        size = _size(self.document(reference), str(reference))
+        if isinstance(size, Problem):
+            raise size
+        return size
 
     def blob(self, reference: Reference, entry: Entry) -> Any:
         """Return a blob of JSON, such as an image's configuration."""

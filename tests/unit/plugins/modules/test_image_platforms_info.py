@@ -26,6 +26,13 @@ from ansible_collections.multiarch.drone.plugins.modules import image_platforms_
 )
 def test_bad_input_is_refused_before_a_registry_is_asked(monkeypatch, arguments, message):
     monkeypatch.setattr(registry, "read_all", lambda *_unused: pytest.fail("a registry was asked"))
-    defaults = {"images": ["a"], "require": [], "timeout": 30, "insecure_registries": [], "ca_path": None}
+    defaults = {
+        "images": ["a"],
+        "require": [],
+        "timeout": 30,
+        "insecure_registries": [],
+        "ca_path": None,
+        "sizes": False,
+    }
     with pytest.raises(Problem, match=message):
         image_platforms_info.read(SimpleNamespace(params={**defaults, **arguments}))

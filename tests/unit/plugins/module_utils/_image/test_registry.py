@@ -224,6 +224,84 @@ def test_a_missing_platform_is_named_and_a_variant_is_taken_exactly(standin):
     assert registry.missing(image, ["linux/amd64", "linux/arm/v7", "linux/s390x"]) == ["linux/arm/v7", "linux/s390x"]
 
 
+# Sizes
+
+
+def sized(standin, *layers, config=40, **more):
+    """Let a registry have a manifest with layers of these sizes; return its descriptor."""
+    content = {
+        "schemaVersion": 2,
+        "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": sha256(b"c"), "size": config},
+        "layers": [{"digest": sha256(str(size).encode()), "size": size} for size in layers],
+        **more,
+    }
+    body = json.dumps(content).encode()
+    digest = sha256(body)
+    standin.manifest("app", digest, body, OCI_MANIFEST)
+    return {"mediaType": OCI_MANIFEST, "digest": digest, "size": len(body)}
+
+
+def with_platform(listed, architecture):
+    return {**listed, "platform": {"os": "linux", "architecture": architecture}}
+
+
+def sizes(*names):
+    (images, access) = read(*names), registry.Access.of(timeout=5)
+    for image in registry.with_sizes(images, access):
+        if isinstance(image, Problem):
+            raise image
+        yield {entry["platform"]: entry["bytes"] for entry in image.facts("x")["platforms"]}
+
+
+def test_the_size_of_a_platform_is_that_of_its_configuration_and_its_layers_each_once(standin):
+    amd64, arm64 = sized(standin, 1000, 200, 1000), sized(standin, 7, config=1 << 40)
+    standin.manifest("app", "1", index(with_platform(amd64, "amd64"), with_platform(arm64, "arm64")))
+    standin.manifest("app", "2", index(with_platform(amd64, "amd64")))
+    name = f"{standin.host}/app"
+    assert list(sizes(f"{name}:1", f"{name}:2")) == [
+        {"linux/amd64": 1240, "linux/arm64": (1 << 40) + 7},
+        {"linux/amd64": 1240},
+    ]
+    assert len(standin.requests) == 4  # two tags and two manifests, each once
+
+
+def test_a_single_manifest_is_asked_for_once_and_has_a_size(standin):
+    body = single(standin, "app", "1", {"os": "linux", "architecture": "arm"})
+    size = json.loads(body)["config"]["size"]
+    assert list(sizes(f"{standin.host}/app:1")) == [{"linux/arm/v7": size}]
+    assert [path for path in standin.paths() if "manifests" in path] == ["/v2/app/manifests/1"]
+
+
+def test_a_platform_that_a_registry_lists_and_does_not_have_has_no_size(standin):
+    there = with_platform(sized(standin, 5), "amd64")
+    standin.manifest("app", "1", index(there, descriptor("s390x")))
+    assert list(sizes(f"{standin.host}/app:1")) == [{"linux/amd64": 45, "linux/s390x": None}]
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ({}, "layers is an object, not a list"),
+        ([{"digest": "x"}], r"layers\[0\] has no size"),
+        ([{"digest": "x", "size": -1}], r"the size of layers\[0\] is negative"),
+        ([{"digest": "x", "size": "1"}], "is a text, not a whole number"),
+        (["x"], "not an object"),
+    ],
+)
+def test_a_manifest_whose_layers_have_no_size_is_damaged(standin, layers, message):
+    standin.manifest("app", "1", index(with_platform(sized(standin, layers=layers), "amd64")))
+    with pytest.raises(Problem, match=f"its manifest is damaged: .*{message}"):
+        list(sizes(f"{standin.host}/app:1"))
+
+
+def test_a_registry_that_refuses_the_sizes_says_why(standin):
+    listed = descriptor("amd64")
+    standin.manifest("app", "1", index(listed))
+    standin.answer(f"/v2/app/manifests/{listed['digest']}", b"{}", 429)
+    with pytest.raises(Problem, match="too many requests"):
+        list(sizes(f"{standin.host}/app:1"))
+
+
 # Answers that cannot be right
 
 
