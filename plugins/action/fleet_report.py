@@ -15,6 +15,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
+from ..module_utils._buildx.info import cache_total
 from ..module_utils._report import fleet, page, prometheus, text, words
 
 OPTIONS = {
@@ -25,7 +26,11 @@ OPTIONS = {
     "drone": {"type": "dict", "default": {}},
     "pipelines": {"type": "list", "elements": "dict", "default": []},
     "pipeline_results": {"type": "list", "elements": "dict", "default": []},
+    "pipelines_deployed": {"type": "bool", "default": False},
+    "pipelines_failed": {"type": "str", "default": ""},
     "images": {"type": "list", "elements": "dict", "default": []},
+    "images_named": {"type": "list", "elements": "str", "default": []},
+    "images_failed": {"type": "str", "default": ""},
     "certificates": {"type": "path"},
     "sections": {
         "type": "list",
@@ -34,6 +39,11 @@ OPTIONS = {
         "default": [],
     },
 }
+# What goes into the document as it is.
+AS_GIVEN = (
+    *("drone", "pipelines", "pipeline_results", "pipelines_deployed", "pipelines_failed"),
+    *("images", "images_named", "images_failed"),
+)
 TEMPLATE = Path(__file__).parents[2] / "playbooks/templates/report.html.j2"
 MANIFEST = Path(__file__).parents[2] / "MANIFEST.json"
 # Which variable of a host holds what, as playbooks/report.yml registers it.
@@ -47,6 +57,8 @@ REGISTERED = {
     "runner": "drone_runner_result",
     "failed": "__report_failed",
     "started": "__report_started",
+    "looked": "__report_looked",
+    "proofs": "__report_proofs",
 }
 
 
@@ -72,7 +84,7 @@ class ActionModule(ActionBase):
             "duration_seconds": now.timestamp() - min(map(float, started)) if started else None,
             "hosts": found,
             "certificates": list(_certificates(Path(options["certificates"]), now)) if options["certificates"] else [],
-            **{name: options[name] for name in ("drone", "pipelines", "pipeline_results", "images")},
+            **{name: options[name] for name in AS_GIVEN},
         }
         document = fleet.report(raw, _before(directory / "report.json"))
         told = text.render(document)
@@ -87,8 +99,12 @@ class ActionModule(ActionBase):
             }
             if options["prometheus"]:
                 forms[Path(options["prometheus"])] = prometheus.render(document)
-            for path, content in forms.items():
-                _write(path, content)
+            try:
+                for path, content in forms.items():
+                    _write(path, content)
+            except AnsibleActionFail as error:
+                # Returned, not raised, so that a playbook can judge it.
+                return {**result, "failed": True, "msg": str(error)}
             changed = True
         result.update(
             changed=False,
@@ -109,6 +125,12 @@ def _found(variables: Mapping[str, Any]) -> dict[str, Any]:
     found["unreachable"] = bool(variables["__report_unreachable"]) if "__report_unreachable" in variables else not found
     results = found.get("builders")
     found["builders"] = results["results"] if results and "results" in results else []
+    proofs = found.pop("proofs", None)
+    found["caches"] = [
+        {"name": row["item"]["name"], "user": row["item"]["user"], "bytes": cache_total(row.get("stdout") or "")}
+        for row in (proofs["results"] if proofs and "results" in proofs else [])
+        if "item" in row
+    ]
     info = found.get("builder_info")
     found["builder_info"] = {row["item"]: row for row in info["results"]} if info and "results" in info else {}
     # As data without Ansible's lazy containers, so that each value is templated once.

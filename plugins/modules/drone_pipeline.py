@@ -406,6 +406,16 @@ repos:
       description: Its URL.
       type: str
       returned: always
+    slug:
+      description: Its name in Drone.
+      type: str
+      returned: always
+    secrets:
+      description: Names of the secrets that the pipeline takes from the server, without those in O(known_secrets).
+      type: list
+      elements: str
+      returned: always
+      sample: [registry_password]
     changed:
       description: Whether it was changed, or in check mode would be.
       type: bool

@@ -22,6 +22,12 @@ options:
   active:
     description: Only active ones, or only those that are not.
     type: bool
+  secrets:
+    description:
+      - Return which secrets the repositories and their namespaces have as RV(secrets). Drone tells names alone, and never a value.
+      - It takes one more request for each repository.
+    type: bool
+    default: false
 extends_documentation_fragment:
   - multiarch.drone.attributes.info
   - multiarch.drone.drone
@@ -116,6 +122,13 @@ slugs:
   type: list
   elements: str
   sample: [octocat/hello-world]
+secrets:
+  description:
+    - Names of the secrets of each repository (V(namespace/name)) and of each namespace.
+    - A place whose secrets the token's owner may not see is missing.
+  returned: with O(secrets)
+  type: dict
+  sample: {octocat: [registry_password], octocat/hello-world: []}
 complete:
   description: Whether these are all repositories of the server. To anybody but an administrator it shows only some.
   returned: always
@@ -127,6 +140,7 @@ from typing import Any
 from ..module_utils._arguments import Module
 from ..module_utils._drone.client import OPTIONS, Drone
 from ..module_utils._drone.repos import check_slugs, list_repos, resolve
+from ..module_utils._drone.secrets import names
 from ..module_utils._serve import serve
 
 
@@ -143,12 +157,15 @@ def work(module: Module) -> dict[str, Any]:
         for slug in sorted(slugs)
         if all(options[name] in (None, repos[slug].settings[name]) for name in ("trusted", "active"))
     ]
-    return {
+    result = {
         "changed": False,
         "repos": found,
         "slugs": [repo["slug"] for repo in found],
         "complete": drone.me().admin,
     }
+    if options["secrets"]:
+        result["secrets"] = names(drone, [repo["slug"] for repo in found])
+    return result
 
 
 def main() -> None:
@@ -157,6 +174,7 @@ def main() -> None:
             "glob": {"type": "list", "elements": "str"},
             "trusted": {"type": "bool"},
             "active": {"type": "bool"},
+            "secrets": {"type": "bool", "default": False, "no_log": False},
             **OPTIONS,
         },
         supports_check_mode=True,

@@ -39,7 +39,8 @@ options:
   drone:
     description:
       - The state of the Drone server. C(server), C(repos) as M(multiarch.drone.drone_repo_info) returns them, C(trusted) and C(declared)
-        as the inventory declares them, C(steps) that a run would take, by part, and C(failed), a message.
+        as the inventory declares them, C(steps) that a run would take, by part, C(secrets) as M(multiarch.drone.drone_repo_info) returns
+        them, and C(failed), a message.
     type: dict
     default: {}
   pipelines:
@@ -48,15 +49,32 @@ options:
     elements: dict
     default: []
   pipeline_results:
-    description: What M(multiarch.drone.drone_pipeline) returned for each of O(pipelines) in check mode. C(item) is its place in the list.
+    description: What M(multiarch.drone.drone_pipeline) returned for each of O(pipelines). C(item) is its place in the list.
     type: list
     elements: dict
     default: []
+  pipelines_deployed:
+    description: Whether O(pipeline_results) are those of a run that deployed them. Otherwise, of one in check mode.
+    type: bool
+    default: false
+  pipelines_failed:
+    description: Why the pipelines could not be compared, where they could not.
+    type: str
+    default: ""
   images:
     description: The images as registries have them, as M(multiarch.drone.image_platforms_info) returns them.
     type: list
     elements: dict
     default: []
+  images_named:
+    description: The images that were to be read. One that O(images) lacks is a finding.
+    type: list
+    elements: str
+    default: []
+  images_failed:
+    description: Why some of O(images_named) could not be read.
+    type: str
+    default: ""
   certificates:
     description: The directory on the controller in which the role C(buildkitd) keeps its certificates.
     type: path

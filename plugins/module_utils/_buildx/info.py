@@ -127,7 +127,10 @@ def _cache_bytes(docker: Docker, builder: str) -> int | None:
         told = docker.run("buildx", "du", "--builder", builder, timeout=60, check=False)
     except Problem:
         return None  # a builder that hangs tells its problem already
-    total = re.search(r"^Total:\s+([\d.]+)\s*([kMGT]?)B", told.out, re.MULTILINE)
-    if told.rc or not total:
-        return None
-    return int(float(total.group(1)) * UNITS[total.group(2).lower()])
+    return None if told.rc else cache_total(told.out)
+
+
+def cache_total(text: str) -> int | None:
+    """Return the sum at the end of what `docker buildx du` prints; None where there is none."""
+    total = re.search(r"^Total:\s+([\d.]+)\s*([kMGT]?)B", text, re.MULTILINE)
+    return int(float(total.group(1)) * UNITS[total.group(2).lower()]) if total else None

@@ -117,6 +117,21 @@ def read(drone: Drone, what: str, wishes: Mapping[Item, Wish]) -> dict[Item, Row
     return {Item(place, row["name"]): row for place in places for row in listings[place] or ()}
 
 
+def names_in(drone: Drone, what: str, places: Collection[Place]) -> dict[Place, list[str]]:
+    """Return the names of what each place has, a few places at a time; without those that the token's owner may not see."""
+
+    def names(place: Place) -> list[str] | None:
+        try:
+            return sorted(row["name"] for row in drone.get(place.route(what)) or ())
+        except Refused as refused:
+            if refused.status in (401, 403, 404):
+                return None
+            raise
+
+    found = dict(zip(places, _each(names, places, drone.connections)))
+    return {place: value for place, value in found.items() if value is not None}
+
+
 def _out_of_reach(drone: Drone, missing: Sequence[str]) -> Problem:
     """Return the Problem of repositories that answer 404: the server does not know them, or their secrets are not ours."""
     known = list_repos(drone)

@@ -14,7 +14,22 @@ from typing import TYPE_CHECKING, Any, Callable, Mapping, Sequence
 
 from .._change import Plan, Step
 from .._problem import Problem
-from .items import DOTS, Item, Place, Row, Wish, change, check_places, create, delete, others, read, update, wishes_of
+from .items import (
+    DOTS,
+    Item,
+    Place,
+    Row,
+    Wish,
+    change,
+    check_places,
+    create,
+    delete,
+    names_in,
+    others,
+    read,
+    update,
+    wishes_of,
+)
 
 if TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
@@ -44,6 +59,12 @@ def wishes(entries: Sequence[Row]) -> dict[Item, Wish]:
             raise Problem(f"{item} has an empty value, which Drone refuses", "leave value out to set its flags alone")
     check_places([item.place for item in items])
     return wishes_of(zip(items, entries), ("value", *FLAGS), secret=("value",))
+
+
+def names(drone: Drone, slugs: Sequence[str]) -> dict[str, list[str]]:
+    """Return the names of the secrets that repositories and their namespaces have, by place."""
+    places = dict.fromkeys(name for slug in slugs for name in (slug, slug.split("/")[0]))
+    return {place.name: found for place, found in names_in(drone, "secrets", [Place(name) for name in places]).items()}
 
 
 def work(drone: Drone, module: AnsibleModule, fingerprints: Fingerprints | None) -> dict[str, Any]:

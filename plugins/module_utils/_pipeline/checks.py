@@ -38,6 +38,14 @@ def check_hosts(pipeline: Pipeline, platforms: Collection[Platform]) -> None:
             )
 
 
+def secrets_taken(documents: Iterable[Mapping[str, Any]], text: str, where: str) -> set[str]:
+    """Return the names of the secrets that documents take and their file does not have itself."""
+    taken = {name for document in documents for name in from_secrets(document)}
+    if not taken:
+        return taken
+    return taken - {document.name for document in read(text, where) if document.kind == "secret"}
+
+
 @dataclass
 class Server:
     """What a Drone server says of the repositories: one listing, and the secrets of those that change."""
@@ -89,9 +97,7 @@ class Server:
 
     def check_secrets(self, slug: str, documents: Iterable[Mapping[str, Any]], text: str) -> bool:
         """Raise a Problem for a secret that a document names and nobody has; return whether that could be told."""
-        wanted = {name for document in documents for name in from_secrets(document)}
-        wanted -= set(self.known_secrets)
-        wanted -= {document.name for document in read(text, slug) if document.kind == "secret"}
+        wanted = secrets_taken(documents, text, slug) - set(self.known_secrets)
         if not wanted:
             return True
         have = {row["name"] for row in self.drone.get(repo_route(slug, "secrets")) or ()}

@@ -171,7 +171,15 @@ def slug_of(remote: Remote) -> str:
 
 def _result(target: Target, row: Mapping[str, Any]) -> dict[str, Any]:
     """Return what happened to one repository."""
-    told = {"name": target.name, "changed": False, **row, **target.told, "skipped_checks": sorted(target.wish.skipped)}
+    told = {
+        "name": target.name,
+        "slug": target.wish.slug,
+        "changed": False,
+        **row,
+        **target.told,
+        "secrets": sorted(target.wish.secrets),
+        "skipped_checks": sorted(target.wish.skipped),
+    }
     if target.problem is not None:
         told.update(failed=True, msg=str(target.problem))
     return told

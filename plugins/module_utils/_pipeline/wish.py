@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Iterable, Mapping
 from .._drone.client import Drone
 from .._platform import Platform, parse_all
 from .._problem import Problem
-from .checks import NEED_HOSTS, Server, check_hosts
+from .checks import NEED_HOSTS, Server, check_hosts, secrets_taken
 from .pipeline import Pipeline
 from .strategies import check_cross, documents
 from .yaml_patch import left_as_is, put, take
@@ -37,6 +37,7 @@ class Wish:
     slug: str = ""
     skipped: set[str] = field(default_factory=set)
     warnings: set[str] = field(default_factory=set)
+    secrets: frozenset[str] = frozenset()  # that its documents take from the server, once `text` was asked for
 
     def __post_init__(self) -> None:
         self.documents = documents(self.pipeline)
@@ -77,6 +78,8 @@ class Wish:
             self.warnings.update(f"{here}: scope step leaves {one} as it is" for one in left)
         after = put(before, self.documents, scope=self.scope, step=pipeline.step, where=here)
         self.warnings.update(oddities(after, here))
+        known = self.server.known_secrets if self.server is not None else ()
+        self.secrets = frozenset(secrets_taken(self.documents, after, here)) - frozenset(known)
         return before, self._checked(before, after, here)
 
     def _checked(self, before: str, after: str, here: str) -> str:

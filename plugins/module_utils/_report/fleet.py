@@ -9,9 +9,13 @@ What could not be read is a finding, and never taken for "as declared".
 
 from __future__ import annotations
 
-import fnmatch
 from dataclasses import asdict, dataclass
 from typing import Any, Iterable, Iterator, Mapping, Sequence
+
+from .._drone.repos import is_glob, matching
+from .._image.reference import Reference
+from .._platform import parse_all
+from .._problem import Problem
 
 SCHEMA = 1
 # From what stops the job to what is only good to know.
@@ -39,15 +43,20 @@ class Finding:
 
 def report(raw: Mapping[str, Any], before: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return the document: `raw` is what was found, `before` is the last document."""
-    hosts = [_host(name, found) for name, found in sorted(_mapping(raw.get("hosts")).items())]
+    given = _mapping(raw.get("hosts"))
+    looked = any(_mapping(found).get("looked") for found in given.values())
+    hosts = [_host(name, _mapping(found), looked=looked) for name, found in sorted(given.items())]
     drone = _drone(_mapping(raw.get("drone")))
-    pipelines = _pipelines(_rows(raw.get("pipelines")), _rows(raw.get("pipeline_results")))
+    pipelines = _pipelines(raw, before or {})
     images = [_image(row) for row in _rows(raw.get("images"))]
+    unread = set(_texts(raw.get("images_named"))) - {image["reference"] for image in images}
+    why = str(raw.get("images_failed") or "it cannot be read").splitlines()
+    images += [_image({"reference": name, "message": _about(name, why)}) for name in sorted(unread)]
     certificates = [_certificate(row) for row in _rows(raw.get("certificates"))]
     findings = [
         *(finding for host in hosts for finding in _of_host(host)),
         *_of_drone(drone),
-        *_of_pipelines(pipelines),
+        *_of_pipelines(pipelines, str(raw.get("pipelines_failed") or "")),
         *_of_images(images, pipelines),
         *_of_certificates(certificates),
     ]
@@ -93,8 +102,14 @@ def worst(document: Mapping[str, Any]) -> str:
 # From results to rows
 
 
-def _host(name: str, found: Mapping[str, Any]) -> dict[str, Any]:
-    """Return one host: its layers, each as found, and the steps that a run would take."""
+def _host(name: str, found: Mapping[str, Any], *, looked: bool) -> dict[str, Any]:
+    """Return one host: its layers, each as found, and the steps that a run would take.
+
+    `looked` says that the playbook marks hosts which it looked at to the end: one without the mark failed before.
+    """
+    failed = {layer: str(text) for layer, text in sorted(_mapping(found.get("failed")).items())}
+    if looked and not found.get("looked") and not found.get("unreachable"):
+        failed["host"] = "The run could not look at this host to the end: it failed before, or its connection broke."
     host = _mapping(found.get("host"))
     engine = _mapping(host.get("docker"))
     config = _mapping(found.get("config"))
@@ -111,7 +126,7 @@ def _host(name: str, found: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "name": name,
         "reachable": not found.get("unreachable"),
-        "failed": {layer: str(text) for layer, text in sorted(_mapping(found.get("failed")).items())},
+        "failed": failed,
         "distribution": str(distribution.get("name") or ""),
         "kernel": str(host.get("kernel") or ""),
         "architecture": str(host.get("architecture") or ""),
@@ -177,6 +192,11 @@ def _builders(found: Mapping[str, Any]) -> list[dict[str, Any]]:
         for user, answer in _mapping(found.get("builder_info")).items()
         for builder in _rows(_mapping(answer).get("builders"))
     }
+    proven = {
+        (str(row.get("user")), str(row.get("name"))): row["bytes"]
+        for row in _rows(found.get("caches"))
+        if isinstance(row.get("bytes"), int)
+    }
     rows = []
     for row in map(_builder_result, _rows(found.get("builders"))):
         nodes = [
@@ -196,7 +216,7 @@ def _builders(found: Mapping[str, Any]) -> list[dict[str, Any]]:
                 "user": row["user"],
                 "driver": str(row["builder"].get("driver") or ""),
                 "nodes": nodes,
-                "cache_bytes": sum(cache) if cache else None,
+                "cache_bytes": sum(cache) if cache else proven.get((row["user"], row["name"])),
                 "steps": row["steps"],
                 "message": row["message"],
             }
@@ -212,13 +232,20 @@ def _drone(raw: Mapping[str, Any]) -> dict[str, Any]:
         for row in _rows(raw.get("declared"))
         if row.get("trusted")
     ]
-    repos = []
-    for row in sorted(_rows(raw.get("repos")), key=lambda row: str(row.get("slug"))):
-        slug = str(row.get("slug") or "")
-        line = next((line for pattern, line in patterns if fnmatch.fnmatchcase(slug, pattern)), "")
-        repos.append(
-            {"slug": slug, "active": bool(row.get("active")), "trusted": bool(row.get("trusted")), "declared_by": line}
-        )
+    known = {str(row.get("slug") or ""): row for row in _rows(raw.get("repos"))}
+    lines: dict[str, str] = {}
+    for pattern, line in patterns:
+        for slug in matching(pattern, known) if is_glob(pattern) and "/" in pattern else [pattern]:
+            lines.setdefault(slug, line)
+    repos = [
+        {
+            "slug": slug,
+            "active": bool(row.get("active")),
+            "trusted": bool(row.get("trusted")),
+            "declared_by": lines.get(slug, ""),
+        }
+        for slug, row in sorted(known.items())
+    ]
     return {
         "server": str(raw.get("server") or ""),
         "failed": str(raw.get("failed") or ""),
@@ -232,32 +259,67 @@ def _drone(raw: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _pipelines(declared: Sequence[Mapping[str, Any]], results: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return each repository's pipeline: as declared, and as a run in check mode found it."""
+def _pipelines(raw: Mapping[str, Any], before: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return each repository's pipeline: as declared, and as a run found it or left it.
+
+    A run that finds all as declared makes no commit: then the last one of ours is the one that the last report has.
+    """
+    declared = _rows(raw.get("pipelines"))
+    deployed = bool(raw.get("pipelines_deployed"))
+    secrets = _mapping(_mapping(raw.get("drone")).get("secrets"))
+    commits = {
+        str(row.get("repository")): str(row.get("commit") or "")
+        for row in _rows(before.get("pipelines"))
+        if not row.get("changed")
+    }
     rows = []
-    for result in results:
+    for result in _rows(raw.get("pipeline_results")):
         item = result.get("item")
         entry = _mapping(declared[item]) if isinstance(item, int) and 0 <= item < len(declared) else {}
-        pipeline = _mapping(entry.get("pipeline"))
+        own = _rows(entry.get("repos"))
         alone = {
             "name": entry.get("slug") or entry.get("path") or _mapping(entry.get("template")).get("name") or "",
             "changed": bool(result.get("steps")),
             "failed": result.get("failed"),
             "msg": result.get("msg"),
         }
-        for repo in _rows(result.get("repos")) or [alone]:
+        repos = _rows(result.get("repos"))
+        for number, repo in enumerate(repos or [alone]):
+            other = _mapping(own[number].get("pipeline")) if repos and len(own) == len(repos) else {}
+            pipeline = {**_mapping(entry.get("pipeline")), **other}
+            name = str(repo.get("name") or "")
+            changed = bool(repo.get("changed"))
             rows.append(
                 {
-                    "repository": str(repo.get("name") or ""),
+                    "repository": name,
                     "strategy": str(pipeline.get("strategy") or "emulated"),
                     "image": str(pipeline.get("repo") or ""),
-                    "platforms": _texts(pipeline.get("platforms")),
-                    "changed": bool(repo.get("changed")),
-                    "commit": str(repo.get("commit") or ""),
+                    "platforms": _platform_names(pipeline.get("platforms")),
+                    "changed": changed and not deployed,
+                    "commit": str(repo.get("commit") or "") or ("" if changed else commits.get(name, "")),
+                    "missing_secrets": _missing_secrets(repo, secrets),
                     "message": str(repo.get("msg") or "it cannot be read") if repo.get("failed") else "",
                 }
             )
     return rows
+
+
+def _missing_secrets(repo: Mapping[str, Any], have: Mapping[str, Any]) -> list[str]:
+    """Return the secrets that a pipeline takes and neither its repository nor its namespace has, where both are known."""
+    slug = str(repo.get("slug") or "")
+    places = (slug, slug.split("/")[0])
+    if not all(place in have for place in places):
+        return []
+    return sorted(set(_texts(repo.get("secrets"))) - {name for place in places for name in _texts(have[place])})
+
+
+def _about(name: str, lines: Sequence[str]) -> str:
+    """Return the line of a message about several images that names one of them, or else all lines."""
+    try:
+        full = str(Reference.parse(name))
+    except Problem as problem:
+        return str(problem)
+    return next((line for line in lines if name in line or full in line), " ".join(lines))
 
 
 def _image(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -287,8 +349,16 @@ def _of_host(host: Mapping[str, Any]) -> Iterator[Finding]:
     if not host["reachable"]:
         yield Finding(BROKEN, "host", name, "The host cannot be reached.")
         return
-    for layer, text in host["failed"].items():
-        yield Finding(BROKEN, layer, name, text)
+    findings = list(_of_layers(host))
+    # What a role says where a layer is not as declared sums up what the layer's own findings say one by one.
+    told = {finding.layer for finding in findings}
+    yield from (Finding(BROKEN, layer, name, text) for layer, text in host["failed"].items() if layer not in told)
+    yield from findings
+
+
+def _of_layers(host: Mapping[str, Any]) -> Iterator[Finding]:
+    """Yield what is wrong with the layers of a host that was looked at."""
+    name = host["name"]
     engine = host["engine"]
     if engine and not engine["running"]:
         yield Finding(BROKEN, "engine", name, "The Docker engine does not run.")
@@ -330,9 +400,14 @@ def _of_drone(drone: Mapping[str, Any]) -> Iterator[Finding]:
             )
 
 
-def _of_pipelines(pipelines: Iterable[Mapping[str, Any]]) -> Iterator[Finding]:
+def _of_pipelines(pipelines: Iterable[Mapping[str, Any]], failed: str) -> Iterator[Finding]:
     """Yield what is wrong with the pipelines."""
+    if failed:
+        yield Finding(BROKEN, "pipelines", "", failed)
     for row in pipelines:
+        if row["missing_secrets"]:
+            text = f"The pipeline takes {', '.join(row['missing_secrets'])}, and neither the repository nor its namespace has such a secret."
+            yield Finding(BROKEN, "pipelines", row["repository"], text)
         if row["message"]:
             yield Finding(BROKEN, "pipelines", row["repository"], row["message"])
         elif row["changed"]:
@@ -343,14 +418,33 @@ def _of_images(images: Sequence[Mapping[str, Any]], pipelines: Iterable[Mapping[
     """Yield which images lack a platform that their pipeline declares."""
     wanted: dict[str, set[str]] = {}
     for pipeline in pipelines:
-        wanted.setdefault(pipeline["image"], set()).update(pipeline["platforms"])
+        wanted.setdefault(_repository(pipeline["image"]), set()).update(pipeline["platforms"])
     for image in images:
         if image["message"]:
             yield Finding(NOTE, "images", image["reference"], image["message"])
             continue
-        missing = sorted(wanted.get(image["reference"], set()) - {row["platform"] for row in image["platforms"]})
+        have = {row["platform"] for row in image["platforms"]}
+        missing = sorted(wanted.get(_repository(image["reference"]), set()) - have)
         if missing:
             yield Finding(BROKEN, "images", image["reference"], f"The registry does not have {', '.join(missing)}.")
+
+
+def _repository(name: str) -> str:
+    """Return an image's registry and repository: of octocat/app:1 that is docker.io/octocat/app."""
+    try:
+        reference = Reference.parse(name)
+    except Problem:
+        return name
+    return f"{reference.registry}/{reference.repository}"
+
+
+def _platform_names(value: Any) -> list[str]:
+    """Return platforms as OCI names them: linux/arm64 for aarch64; what names none stays as it is."""
+    texts = [value] if isinstance(value, str) else _texts(value)
+    try:
+        return [str(platform) for platform in parse_all(texts)] if texts else []
+    except Problem:
+        return texts
 
 
 def _of_certificates(certificates: Iterable[Mapping[str, Any]]) -> Iterator[Finding]:

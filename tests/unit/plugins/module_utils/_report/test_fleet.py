@@ -253,3 +253,93 @@ def test_three_hundred_hosts_and_a_thousand_repositories_fit_into_two_megabytes(
 )
 def test_a_size_is_told_as_people_read_it(value, shown):
     assert words.size(value) == shown
+
+
+def test_a_host_without_the_mark_of_a_run_that_marks_its_hosts_was_not_looked_at_to_the_end():
+    assert [row[1:3] for row in findings(hosts={"a": host(looked=True), "b": host(), "c": {}})] == [
+        ("host", "b"),
+        ("host", "c"),
+    ]
+
+
+def test_what_a_role_says_of_a_layer_is_left_out_where_the_layer_says_it_by_itself():
+    broken = host(config={"steps": ["reload"]}, failed={"engine": "a run would: reload", "builder": "no daemon"})
+    assert findings(hosts={"a": broken}) == [
+        ("broken", "builder", "a", "no daemon"),
+        ("drift", "engine", "a", "A run would: reload"),
+    ]
+
+
+def test_the_cache_that_the_proof_measured_is_shown_where_nothing_else_told_it():
+    caches = [{"name": "default", "user": "ci", "bytes": 7000}]
+    (one,) = document(hosts={"a": host(builder_info={}, caches=caches)})["hosts"]
+    assert one["builders"][0]["cache_bytes"] == 7000
+
+
+def test_a_secret_that_a_pipeline_takes_and_nobody_has_is_broken():
+    repos = [
+        {"name": f"https://git/{slug}", "slug": slug, "secrets": ["mine", "shared", "lost"]}
+        for slug in ("octocat/app", "hidden/app")
+    ]
+    secrets = {"octocat/app": ["mine"], "octocat": ["shared"], "hidden/app": []}  # hidden's own may not be seen
+    told = findings(
+        pipelines=[{"pipeline": {"repo": "r/app"}}],
+        pipeline_results=[{"item": 0, "repos": repos}],
+        drone={"secrets": secrets},
+    )
+    assert told == [
+        (
+            "broken",
+            "pipelines",
+            "https://git/octocat/app",
+            "The pipeline takes lost, and neither the repository nor its namespace has such a secret.",
+        )
+    ]
+
+
+def test_a_pipeline_that_was_just_deployed_is_no_drift_and_its_commit_is_known_to_later_reports():
+    results = [{"item": 0, "repos": [{"name": "https://git/app", "changed": True, "commit": "c0ffee"}]}]
+    pipelines = [{"pipeline": {"repo": "r/app"}}]
+    first = document(pipelines=pipelines, pipeline_results=results, pipelines_deployed=True)
+    assert first["findings"] == []
+    same = [{"item": 0, "repos": [{"name": "https://git/app", "changed": False}]}]
+    later = document(first, pipelines=pipelines, pipeline_results=same)
+    assert later["pipelines"][0]["commit"] == "c0ffee"
+    drifted = document(
+        later,
+        pipelines=pipelines,
+        pipeline_results=[{"item": 0, "repos": [{"name": "https://git/app", "changed": True}]}],
+    )
+    assert drifted["pipelines"][0]["commit"] == ""
+
+
+def test_each_repository_of_a_pipeline_has_its_own_image_and_platforms():
+    entry = {
+        "pipeline": {"platforms": "amd64,aarch64"},
+        "repos": [{"pipeline": {"repo": "octocat/a"}}, {"pipeline": {"repo": "octocat/b", "platforms": ["arm64"]}}],
+    }
+    results = [{"item": 0, "repos": [{"name": "a"}, {"name": "b"}]}]
+    images = [
+        {"reference": f"octocat/{name}:latest", "platforms": [{"platform": "linux/amd64", "bytes": 1}]} for name in "ab"
+    ]
+    assert [row[2:] for row in findings(pipelines=[entry], pipeline_results=results, images=images)] == [
+        ("octocat/a:latest", "The registry does not have linux/arm64."),
+        ("octocat/b:latest", "The registry does not have linux/arm64."),
+    ]
+
+
+def test_an_image_that_could_not_be_read_is_told_with_its_own_reason():
+    told = findings(
+        images=[{"reference": "octocat/a", "platforms": []}],
+        images_named=["octocat/a", "octocat/b", "octocat/c", "NO"],
+        images_failed="docker.io/octocat/b:latest is not there\nno answer",
+    )
+    assert [row[2] for row in told] == ["NO", "octocat/b", "octocat/c"]
+    assert "lower case" in told[0][3]
+    assert told[1][3] == "docker.io/octocat/b:latest is not there"
+
+
+def test_a_pattern_of_trust_ends_at_the_slash_as_it_does_for_the_module():
+    repos = [{"slug": "platform/x/y", "trusted": True}, {"slug": "platform/x", "trusted": True}]
+    made = document(drone={"trusted": ["plat*"], "repos": repos})
+    assert [row["declared_by"] for row in made["drone"]["repos"]] == ["", ""]
