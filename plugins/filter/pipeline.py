@@ -20,7 +20,7 @@ def pipeline(description: Any, allow_plaintext: bool = False) -> str:
 
     several = [description] if isinstance(description, Mapping) else description
     if not isinstance(several, (list, tuple)):
-        raise AnsibleFilterError(f"{description!r} is no pipeline; write {{repo: octocat/example}}")
+        raise AnsibleFilterError(f"{description!r} is not a pipeline; write {{repo: octocat/example}}")
     try:
         parsed = [Pipeline.parse(plain(one), allow_plaintext=allow_plaintext) for one in several]
         return dump_all(document for one in parsed for document in documents(one))

@@ -157,7 +157,7 @@ def by_machine(uname: str) -> Platform:
         native = [architecture for architecture in named if architecture.big_endian == (sys.byteorder == "big")]
         variant = {"armv6l": "v6", "armv5tel": "v5"}.get(uname, "")
         return Platform.of("linux", (native or named)[0].oci, variant)
-    raise Problem(f"uname -m says {uname}, which is no architecture we know", suggest(uname, ALIASES))
+    raise Problem(f"uname -m says {uname}, which is not an architecture we know", suggest(uname, ALIASES))
 
 
 def _no_platform(text: str) -> Problem:
@@ -165,4 +165,4 @@ def _no_platform(text: str) -> Problem:
     hint = suggest(text if "/" in text else text.strip().lower(), known)
     if "known are" in hint:
         hint = "known are: " + ", ".join(str(platform) for platform in all_platforms())
-    return Problem(f"{text!r} is no platform", hint)
+    return Problem(f"{text!r} is not a platform", hint)

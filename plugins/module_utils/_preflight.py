@@ -58,7 +58,7 @@ def _of_engine(values: Mapping[str, Any]) -> list[str]:
         for login in values["docker_engine_registry_logins"]
     ]
     found += [
-        f"docker_engine_registry_mirrors: {mirror!r} is not an address; write https://HOST."
+        f"docker_engine_registry_mirrors: {mirror!r} is not a valid address; write https://HOST."
         for mirror in values["docker_engine_registry_mirrors"]
         if not re.match(r"https?://[^/\s]+", mirror)
     ]

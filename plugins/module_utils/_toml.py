@@ -92,7 +92,7 @@ class _Reader:
                 self.expect("]]")
                 items = self.descend(root, path[:-1]).setdefault(path[-1], [])
                 if not isinstance(items, list):
-                    raise self.error(f"{path[-1]} is no list of tables")
+                    raise self.error(f"{path[-1]} is not a list of tables")
                 table = {}
                 items.append(table)
             elif self.take("["):
@@ -121,7 +121,7 @@ class _Reader:
             if isinstance(inner, list) and inner:
                 inner = inner[-1]
             if not isinstance(inner, dict):
-                raise self.error(f"{part} is no table")
+                raise self.error(f"{part} is not a table")
             table = inner
         return table
 
@@ -216,7 +216,7 @@ class _Reader:
         if len(code) > 1:
             return chr(int(code[1:], 16))
         if code not in ESCAPES:
-            raise self.error(f"\\{code} is no escape")
+            raise self.error(f"\\{code} is not a valid escape")
         return ESCAPES[code]
 
     def skip(self, pattern: re.Pattern[str]) -> None:

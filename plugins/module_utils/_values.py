@@ -49,7 +49,7 @@ def _check_text(name: str, value: Any) -> None:
             _check_text(name, item)
     elif isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
         raise Problem(
-            f"{name} has a character that is no Unicode, as of a file in another encoding", "write it in UTF-8"
+            f"{name} has a character that is not Unicode, as of a file in another encoding", "write it in UTF-8"
         )
     elif isinstance(value, str) and "\0" in value:
         raise Problem(f"{name} has a NUL character, which no path, file or variable can hold", "leave it out")

@@ -39,7 +39,7 @@ def engine(docker: Docker, store: Store, params: Mapping[str, Any]) -> Engine:
     name, context = params["name"], current_context(store.env)
     if name != "default" and not context_host(store.env, name):
         raise Problem(
-            f"{name!r} is no Docker context, and the docker driver is a context's own builder",
+            f"{name!r} is not a Docker context, and the docker driver is a context's own builder",
             f"declare it by the context's name ({context}), or use the driver docker-container",
         )
     if params["default"] and name != context:

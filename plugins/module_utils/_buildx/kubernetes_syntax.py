@@ -136,7 +136,7 @@ def tolerations(text: str) -> list[dict[str, str]]:
             # buildx leaves out what is not a pair, without a word.
             if not separator or "=" in value or name not in TOLERATION:
                 known = ", ".join(TOLERATION)
-                raise ValueError(f"{pair!r} is none of {known}, as in key=ci,operator=Exists;key=arm64")
+                raise ValueError(f"{pair!r} is not one of {known}, as in key=ci,operator=Exists;key=arm64")
             if name in toleration:
                 raise ValueError(f"{name} is given twice")
             toleration[name] = value
@@ -151,7 +151,7 @@ def check_tolerations(text: str) -> None:
         if operator not in ("Equal", "Exists"):
             raise ValueError(f"operator {operator!r} is neither Equal nor Exists")
         if one.get("effect") and one["effect"] not in EFFECTS:
-            raise ValueError(f"effect {one['effect']!r} is none of {', '.join(EFFECTS)}")
+            raise ValueError(f"effect {one['effect']!r} is not one of {', '.join(EFFECTS)}")
         if key:
             check_key(key)
         elif operator != "Exists":
@@ -161,6 +161,8 @@ def check_tolerations(text: str) -> None:
         check_value(one.get("value") or "")
         if "tolerationSeconds" in one:
             if not re.fullmatch(r"\d+", one["tolerationSeconds"]):
-                raise ValueError(f"tolerationSeconds {one['tolerationSeconds']!r} is none: write a number of seconds")
+                raise ValueError(
+                    f"tolerationSeconds {one['tolerationSeconds']!r} is not a number: write a number of seconds"
+                )
             if one.get("effect") != "NoExecute":
                 raise ValueError("tolerationSeconds needs effect=NoExecute")

@@ -18,7 +18,7 @@ def size(text: str) -> int:
     """Return the bytes of a size as Docker writes them: 512m, 1.5g, 1GiB (all of them powers of 1024)."""
     match = SIZE.fullmatch(text.strip())
     if not match:
-        raise ValueError(f"{text!r} is no size such as 512m or 2g")
+        raise ValueError(f"{text!r} is not a valid size such as 512m or 2g")
     return int(float(match.group(1)) * 1024 ** " kmgtp".index(match.group(2).lower() or " "))
 
 
@@ -37,7 +37,7 @@ def check_flag(text: str) -> None:
 def check_number(text: str) -> None:
     """Accept a whole number."""
     if not re.fullmatch(r"-?\d+", text):
-        raise ValueError(f"{text!r} is no number")
+        raise ValueError(f"{text!r} is not a number")
 
 
 def check_size(text: str) -> None:
@@ -49,16 +49,16 @@ def check_size(text: str) -> None:
 def check_path(text: str) -> None:
     """Accept an absolute path."""
     if not text.startswith("/"):
-        raise ValueError(f"{text!r} is no absolute path")
+        raise ValueError(f"{text!r} is not an absolute path")
 
 
 def check_restart(text: str) -> None:
     """Accept a restart policy of Docker's."""
     if not re.fullmatch(r"no|always|unless-stopped|on-failure(:\d+)?", text):
-        raise ValueError(f"{text!r} is none of no, always, unless-stopped, on-failure, on-failure:N")
+        raise ValueError(f"{text!r} is not one of no, always, unless-stopped, on-failure, on-failure:N")
 
 
 def check_duration(text: str) -> None:
     """Accept a duration of Go's."""
     if not re.fullmatch(r"(\d+(\.\d+)?(ns|us|µs|ms|s|m|h))+", text):
-        raise ValueError(f"{text!r} is no duration such as 120s")
+        raise ValueError(f"{text!r} is not a valid duration such as 120s")

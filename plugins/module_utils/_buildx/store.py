@@ -90,7 +90,7 @@ def check_name(name: str, what: str = "builder") -> str:
     """Return a name that is safe as a file's name, as buildx wants it."""
     if not NAME.match(name) or len(name) > 128:
         hint = "a letter, then letters, digits, dots, dashes and underscores, in lower case"
-        raise Problem(f"{name!r} is not a valid name of a {what}", hint)
+        raise Problem(f"{name!r} is not a valid name for a {what}", hint)
     return name
 
 

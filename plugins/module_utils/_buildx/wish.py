@@ -131,7 +131,7 @@ def _check_shapes(source: Mapping[str, Any]) -> None:
         if tables is None:
             continue
         if not isinstance(tables, Mapping) or not all(isinstance(table, Mapping) for table in tables.values()):
-            raise Problem(f"buildkitd_config: {name} is no dictionary of dictionaries", f"write {name}: {example}")
+            raise Problem(f"buildkitd_config: {name} is not a dictionary of dictionaries", f"write {name}: {example}")
         for key, table in tables.items():
             for setting, kind, form in (
                 ("ca", str, "[PATH]"),
@@ -140,7 +140,8 @@ def _check_shapes(source: Mapping[str, Any]) -> None:
             ):
                 if not listed(table.get(setting), kind):
                     raise Problem(
-                        f"buildkitd_config: {name} {key}: {setting} is no list of its kind", f"write {setting}: {form}"
+                        f"buildkitd_config: {name} {key}: {setting} is not a list of its kind",
+                        f"write {setting}: {form}",
                     )
             for pair in table.get("keypair") or ():
                 if set(pair) != {"key", "cert"}:
@@ -162,7 +163,7 @@ def in_container(source: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, b
             )
         try:
             if not os.path.isfile(str(path)) and os.path.exists(str(path)):
-                raise OSError(errno.EINVAL, "it is no regular file")
+                raise OSError(errno.EINVAL, "it is not a regular file")
             with open(str(path), "rb") as file:
                 files[inside] = file.read()
         except OSError as error:
@@ -192,11 +193,11 @@ def _doubts(config: Mapping[str, Any]) -> Iterable[str]:
     """Yield a warning for what buildkitd would ignore without a word, or take otherwise than most people think."""
     for name in config:
         if name not in SETTINGS:
-            yield f"buildkitd_config: {name!r} is no setting of buildkitd; {suggest(name, SETTINGS)}"
+            yield f"buildkitd_config: {name!r} is not a setting of buildkitd; {suggest(name, SETTINGS)}"
     for registry, settings in (config.get("registry") or {}).items():
         for name in settings:
             if name not in REGISTRY_SETTINGS:
-                yield f"buildkitd_config: registry {registry}: {name!r} is no setting of buildkitd; {suggest(name, REGISTRY_SETTINGS)}"
+                yield f"buildkitd_config: registry {registry}: {name!r} is not a setting of buildkitd; {suggest(name, REGISTRY_SETTINGS)}"
     worker = config.get("worker")
     for kind, settings in worker.items() if isinstance(worker, Mapping) else ():
         if not isinstance(settings, Mapping):

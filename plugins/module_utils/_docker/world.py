@@ -107,7 +107,7 @@ def _json_object(path: str, hint: str) -> tuple[bytes | None, dict[str, Any]]:
     try:
         value = json.loads(text.decode())
     except ValueError as error:
-        raise Problem(f"{path} is no valid JSON: {error}", f"{hint}; nothing was changed") from error
+        raise Problem(f"{path} is not valid JSON: {error}", f"{hint}; nothing was changed") from error
     if not isinstance(value, dict):
         raise Problem(f"{path} holds {type(value).__name__} where an object belongs", f"{hint}; nothing was changed")
     return text, value

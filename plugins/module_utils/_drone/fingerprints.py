@@ -72,7 +72,7 @@ class Fingerprints:
     def _load(self) -> tuple[bytes, dict[str, str]]:
         directory = os.path.dirname(self._path)
         if not os.path.isdir(directory) or not os.access(directory, os.W_OK | os.X_OK):
-            raise Problem(f"fingerprints: {directory} is no directory that can be written to", "make it first")
+            raise Problem(f"fingerprints: {directory} is not a directory that can be written to", "make it first")
         try:
             handle = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         except FileNotFoundError:
@@ -82,7 +82,7 @@ class Fingerprints:
             raise Problem(f"fingerprints: {self._path} cannot be read: {error.strerror}", hint) from error
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             os.close(handle)
-            raise Problem(f"fingerprints: {self._path} is no regular file", "name a file of its own")
+            raise Problem(f"fingerprints: {self._path} is not a regular file", "name a file of its own")
         with os.fdopen(handle) as file:
             try:
                 return self._parse(json.load(file))

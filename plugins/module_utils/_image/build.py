@@ -220,7 +220,7 @@ def _context(text: str) -> str:
             f"context is {text!r}", "give the absolute path of a directory on the host, or the URL of a Git repository"
         )
     if os.path.exists(path):
-        raise Problem(f"the context {path} is no directory", "give the directory that holds the Dockerfile")
+        raise Problem(f"the context {path} is not a directory", "give the directory that holds the Dockerfile")
     hint = "a context is on the host: copy it there first (ansible.builtin.copy, ansible.posix.synchronize), or give a Git URL"
     raise Problem(f"the context {path} is not there on this host", hint)
 
@@ -253,7 +253,7 @@ def _secret(number: int, entry: Mapping[str, Any]) -> Secret:
             f"secrets: {name!r} has {' and '.join(given) or 'no source'}", "give exactly one of src, env, value"
         )
     if not re.fullmatch(r"[\w.-]+", name):
-        raise Problem(f"secrets: {name!r} is no id", "use letters, digits, _, . and -")
+        raise Problem(f"secrets: {name!r} is not a valid id", "use letters, digits, _, . and -")
     src, variable = entry.get("src") or "", entry.get("env") or f"MULTIARCH_SECRET_{number}"
     if src and ("," in src or '"' in src):
         raise Problem(f"secrets: {name!r}: {src} has a comma or a quote in it", "buildx takes none: use another name")

@@ -69,16 +69,16 @@ def _read(path: str) -> dict[str, Any]:
         raise Problem(f"{path}: {error.strerror}", "run as the user whose `docker login` should be used") from error
     except (ValueError, OSError) as error:
         # A ValueError quotes no content, only the position: nothing secret.
-        raise Problem(f"{path} is no Docker configuration: {error}", "mend it, or log in again") from error
+        raise Problem(f"{path} is not a Docker configuration: {error}", "mend it, or log in again") from error
     if not isinstance(config, dict):
-        raise Problem(f"{path} is no Docker configuration: it holds no JSON object", "mend it, or log in again")
+        raise Problem(f"{path} is not a Docker configuration: it holds no JSON object", "mend it, or log in again")
     return config
 
 
 def _table(config: dict[str, Any], name: str, path: str) -> dict[str, Any]:
     table = config.get(name) or {}
     if not isinstance(table, dict):
-        raise Problem(f"{path}: {name!r} is no JSON object", "mend it, or log in again")
+        raise Problem(f"{path}: {name!r} is not JSON object", "mend it, or log in again")
     return table
 
 
@@ -111,7 +111,7 @@ def _ask_helper(helper: str, key: str, path: str, deadline: float) -> Credential
 
     program = f"docker-credential-{helper}"
     if os.path.basename(program) != program:
-        raise Problem(f"{path}: {helper!r} is no name of a credential helper", "mend it")
+        raise Problem(f"{path}: {helper!r} is not a valid name for a credential helper", "mend it")
     command = f"`{program} get` for {key}"
     try:
         # AnsibleModule.run_command has no time limit, and a helper may wait for a person.

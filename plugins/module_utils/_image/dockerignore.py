@@ -89,12 +89,16 @@ def parse(content: bytes, where: str) -> Ignore:
         exception = text.startswith("!")
         text = text[1:] if exception else text
         if not text:
-            raise Problem(f"{where}, line {number}: '!' alone is no exception", "name what is to be kept, or remove it")
+            raise Problem(
+                f"{where}, line {number}: '!' alone is not an exception", "name what is to be kept, or remove it"
+            )
         try:
             _check(text)
             patterns.append(Pattern(text, exception, _matcher(text)))
         except (ValueError, re.error) as error:
-            raise Problem(f"{where}, line {number}: {line!r} is no pattern: {error}", "mend it: \\ escapes") from None
+            raise Problem(
+                f"{where}, line {number}: {line!r} is not a valid pattern: {error}", "mend it: \\ escapes"
+            ) from None
     return Ignore(tuple(patterns))
 
 

@@ -139,7 +139,7 @@ def _git(url: str, file: str | None, deadline: float) -> tuple[str, str]:
     ref, directory = (*fragment.split(":", 1), "")[:2]
     remote = f"https://{remote}" if remote.startswith("github.com/") else remote
     if not re.fullmatch(r"[\w./-]*", ref) or ref.startswith("-"):
-        raise Problem(f"{ref!r} in the context's URL is no Git ref", "give a branch, a tag or a commit")
+        raise Problem(f"{ref!r} in the context's URL is not a Git ref", "give a branch, a tag or a commit")
     with temporary_directory(large=True) as repository:
         _run_git(repository, deadline, "init", "--quiet")
         _run_git(repository, deadline, "remote", "add", "origin", remote)

@@ -58,7 +58,9 @@ class Reference:
         registry = {"index.docker.io": HUB, "registry-1.docker.io": HUB}.get(registry, registry)
         repository, colon, tag = rest.partition(":")
         if colon and not _TAG.fullmatch(tag):
-            raise _no_reference(text, f"{tag!r} is no tag: at most 128 letters, digits, _, . and -, not first . or -")
+            raise _no_reference(
+                text, f"{tag!r} is not a valid tag: at most 128 letters, digits, _, . and -, not first . or -"
+            )
         if registry == HUB and "/" not in repository:
             if re.fullmatch(r"[a-f0-9]{64}", repository):
                 raise _no_reference(text, "it is an image ID, which no registry knows: name a repository")
@@ -75,7 +77,7 @@ class Reference:
 def check_registry(text: str) -> str:
     """Return the registry's HOST or HOST:PORT; raise a Problem where `text` is neither."""
     if "://" in text or "/" in text:
-        raise Problem(f"{text!r} is no registry", "write HOST or HOST:PORT, without https:// and path")
+        raise Problem(f"{text!r} is not a registry", "write HOST or HOST:PORT, without https:// and path")
     _check_registry(text, text)
     return {"index.docker.io": HUB, "registry-1.docker.io": HUB}.get(text, text)
 
@@ -83,8 +85,8 @@ def check_registry(text: str) -> str:
 def _check_registry(registry: str, text: str) -> None:
     match = _REGISTRY.fullmatch(registry)
     if not match or not 0 < int(match["port"] or 1) < 65536:
-        raise _no_reference(text, f"{registry!r} is no registry: write HOST or HOST:PORT")
+        raise _no_reference(text, f"{registry!r} is not a registry: write HOST or HOST:PORT")
 
 
 def _no_reference(text: str, hint: str) -> Problem:
-    return Problem(f"{text!r} is no image reference", hint)
+    return Problem(f"{text!r} is not an image reference", hint)

@@ -103,7 +103,7 @@ class Login:
                     "git takes one line of text: does the variable end in a newline?",
                 )
         if not re.fullmatch(r"[^<>\n\x00]*[^<>\n\x00 ] <[^<>\n\x00 ]+>", self.author):
-            raise Problem(f"{self.author!r} is no author", "write: Jane Doe <jane@example.com>")
+            raise Problem(f"{self.author!r} is not an author", "write: Jane Doe <jane@example.com>")
 
 
 @dataclass(frozen=True)

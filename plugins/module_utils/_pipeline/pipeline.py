@@ -77,62 +77,20 @@ class Pipeline:
         """
         given = words.check_shape(description, words.SPEC, "pipeline")
         where = f"pipeline {given['name']}"
-        plugins.check_references(description, where)
-        if not allow_plaintext:
-            _check_clear_text(description, where)
-        for word in ("build_args", "labels"):
-            if word in given:
-                words.check_pairs(given[word], f"{where}, {word}")
-        for word in ("username", "password"):
-            if given.get(word) not in (None, ""):
-                words.check_value(given[word], f"{where}, {word}")
-        strategy, image = given["strategy"], given.get("image", "")
-        settings: dict[str, Any] = dict(given.pop("settings", {}))
-        plugin = plugins.find(given.pop("plugin", "") or ("any" if image and strategy != "remote" else "thegeeklab"))
-        if strategy == "remote":
-            settings = words.lift(given, settings, where)
-            if description.get("plugin"):
-                raise Problem(
-                    f"{where}: strategy remote runs docker buildx itself, and no plugin",
-                    "leave plugin out, or name another strategy",
-                )
-        elif plugin.name == "any" and not image:
-            raise Problem(f"{where}: plugin any is any image, and none is named", "set image")
-        certificates = given.pop("certificates", {})
-        builders = given.pop("builders", [])
-        platforms = given.pop("platforms", [])
-        lists: dict[str, Any] = {name: tuple(given.pop(name, [])) for name in _LISTS}
-        image = given.pop("image", "") or (DOCKER_CLI if strategy == "remote" else plugin.image)
-        by_image = strategy != "remote" and plugins.is_privileged(image, privileged_images)
-        lost = plugins.loses_privilege(given.get("step_extra", {}), given.get("environment", {}))
-        if by_image and lost and not given.get("privileged"):
-            raise Problem(
-                f"{where}: the runners privilege {image} by itself, but not a step with {lost}",
-                "leave it out; or set privileged to true, which takes a trusted repository",
-            )
-        privileged = plugin.privileged and strategy != "remote" and not by_image
-        if privileged and given.get("privileged") is False and not _true(settings, "daemon_off"):
-            raise Problem(
-                f"{where}: plugin {plugin.name} starts a Docker daemon, and privileged is false",
-                f"leave privileged out, which takes a trusted repository; or name {plugins.image_name(image)} in privileged_images, "
-                "where DRONE_RUNNER_PRIVILEGED_IMAGES of the runners has it",
-            )
+        _check_words(description, given, where, allow_plaintext=allow_plaintext)
+        plugin, settings = _plugin_of(description, given, where)
+        remote = given["strategy"] == "remote"
+        image = given.pop("image", "") or (DOCKER_CLI if remote else plugin.image)
+        needed = not remote and _needs_privilege(given, plugin, image, settings, privileged_images, where)
         tagged = given.get("auto_tag") or _TAGGED & {name.lower() for name in settings}
         if not (plugin.latest or tagged):
             given.setdefault("tags", ["latest"])
         pipeline = cls(
             plugin=plugin,
             image=image,
-            tags=words.tags(given.pop("tags", []), where),
-            platforms=tuple(parse_all(platforms)) if platforms else (),
-            build_args=words.build_args(given.pop("build_args", {}), where),
-            labels=tuple(words.pairs(given.pop("labels", {}))),
-            provenance=words.provenance(given.pop("provenance", None)),
             settings=settings,
-            privileged=given.pop("privileged", privileged),
-            builders=tuple(words.builder(builder, where) for builder in builders),
-            **lists,
-            **certificates,
+            privileged=given.pop("privileged", needed),
+            **_values_of(given, where),
             **given,
         )
         pipeline._check(where, described=description)
@@ -294,6 +252,81 @@ class Pipeline:
                     raise Problem(
                         f"{where}: no builder builds {platform}", f"they build {', '.join(map(str, sorted(buildable)))}"
                     )
+
+
+def _check_words(
+    description: Mapping[str, Any], given: Mapping[str, Any], where: str, *, allow_plaintext: bool
+) -> None:
+    """Raise a Problem for a value whose shape is wrong, and for a credential in clear text."""
+    plugins.check_references(description, where)
+    if not allow_plaintext:
+        _check_clear_text(description, where)
+    for word in ("build_args", "labels"):
+        if word in given:
+            words.check_pairs(given[word], f"{where}, {word}")
+    for word in ("username", "password"):
+        if given.get(word) not in (None, ""):
+            words.check_value(given[word], f"{where}, {word}")
+
+
+def _plugin_of(
+    description: Mapping[str, Any], given: dict[str, Any], where: str
+) -> tuple[plugins.Plugin, Mapping[str, Any]]:
+    """Take the plugin and its settings out of a description."""
+    remote, image = given["strategy"] == "remote", given.get("image", "")
+    settings: Mapping[str, Any] = dict(given.pop("settings", {}))
+    plugin = plugins.find(given.pop("plugin", "") or ("any" if image and not remote else "thegeeklab"))
+    if remote:
+        settings = words.lift(given, settings, where)
+        if description.get("plugin"):
+            raise Problem(
+                f"{where}: strategy remote runs docker buildx itself, and no plugin",
+                "leave plugin out, or name another strategy",
+            )
+    elif plugin.name == "any" and not image:
+        raise Problem(f"{where}: plugin any is any image, and none is named", "set image")
+    return plugin, settings
+
+
+def _needs_privilege(
+    given: Mapping[str, Any],
+    plugin: plugins.Plugin,
+    image: str,
+    settings: Mapping[str, Any],
+    privileged_images: Iterable[str],
+    where: str,
+) -> bool:
+    """Return whether the step itself asks for privilege; raise a Problem where it cannot get what the plugin needs."""
+    by_image = plugins.is_privileged(image, privileged_images)
+    lost = plugins.loses_privilege(given.get("step_extra", {}), given.get("environment", {}))
+    if by_image and lost and not given.get("privileged"):
+        raise Problem(
+            f"{where}: the runners privilege {image} by itself, but not a step with {lost}",
+            "leave it out; or set privileged to true, which takes a trusted repository",
+        )
+    needed = plugin.privileged and not by_image
+    if needed and given.get("privileged") is False and not _true(settings, "daemon_off"):
+        raise Problem(
+            f"{where}: plugin {plugin.name} starts a Docker daemon, and privileged is false",
+            f"leave privileged out, which takes a trusted repository; or name {plugins.image_name(image)} in privileged_images, "
+            "where DRONE_RUNNER_PRIVILEGED_IMAGES of the runners has it",
+        )
+    return needed
+
+
+def _values_of(given: dict[str, Any], where: str) -> dict[str, Any]:
+    """Take the words out of a description whose values get another form, and return them in it."""
+    platforms = given.pop("platforms", [])
+    return {
+        "tags": words.tags(given.pop("tags", []), where),
+        "platforms": tuple(parse_all(platforms)) if platforms else (),
+        "build_args": words.build_args(given.pop("build_args", {}), where),
+        "labels": tuple(words.pairs(given.pop("labels", {}))),
+        "provenance": words.provenance(given.pop("provenance", None)),
+        "builders": tuple(words.builder(builder, where) for builder in given.pop("builders", [])),
+        **{name: tuple(given.pop(name, [])) for name in _LISTS},
+        **given.pop("certificates", {}),
+    }
 
 
 def _check_clear_text(description: Mapping[str, Any], where: str) -> None:

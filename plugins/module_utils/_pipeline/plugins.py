@@ -169,7 +169,7 @@ _NO_CREDENTIAL = frozenset(["secret"])
 def find(name: str) -> Plugin:
     """Return the plugin of that name; raise a Problem with the near match where there is none."""
     if name not in PLUGINS:
-        raise Problem(f"{name!r} is no plugin", suggest(name, PLUGINS))
+        raise Problem(f"{name!r} is not a plugin", suggest(name, PLUGINS))
     return PLUGINS[name]
 
 
@@ -213,7 +213,7 @@ def check_ecr(settings: Mapping[str, Any], where: str) -> None:
         return
     match = re.search(r"\.dkr[.-]ecr(?:-fips)?\.([a-z0-9-]+)\.", registry)
     if not match:
-        raise Problem(f"{where}: {registry} is no ECR registry", f"write ACCOUNT.dkr.ecr.{region}.amazonaws.com")
+        raise Problem(f"{where}: {registry} is not an ECR registry", f"write ACCOUNT.dkr.ecr.{region}.amazonaws.com")
     if match.group(1) != region:
         told = f"region is {region}" if by_lower_case.get("region") else f"no region is set, which means {region}"
         raise Problem(

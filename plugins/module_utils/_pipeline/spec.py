@@ -105,7 +105,7 @@ def check_shape(given: Any, spec: Mapping[str, Mapping[str, Any]], where: str) -
         raise Problem(f"{where} is {type(given).__name__} and not a dictionary", "write it as {name: …, repo: …}")
     for word in given:
         if word not in spec:
-            raise Problem(f"{where}: {word!r} is no word of a pipeline's description", suggest(str(word), spec))
+            raise Problem(f"{where}: {word!r} is not a word of a pipeline's description", suggest(str(word), spec))
     result: dict[str, Any] = {}
     for word, rule in spec.items():
         value = given.get(word, rule.get("default"))
@@ -122,13 +122,13 @@ def _checked(value: Any, rule: Mapping[str, Any], where: str) -> Any:
     if kind == "list":
         value = [value] if isinstance(value, (str, dict)) else value
         if not isinstance(value, (list, tuple)):
-            raise Problem(f"{where}: {value!r} is no list", "write it in brackets")
+            raise Problem(f"{where}: {value!r} is not a list", "write it in brackets")
         return [_checked(item, {"type": rule["elements"], "options": rule.get("options")}, where) for item in value]
     if kind == "dict":
         if rule.get("options"):
             return check_shape(value, rule["options"], where)
         if not isinstance(value, Mapping):
-            raise Problem(f"{where}: {value!r} is no dictionary", "write it as {name: value}")
+            raise Problem(f"{where}: {value!r} is not a dictionary", "write it as {name: value}")
         return {str(name): one for name, one in value.items()}
     if kind == "bool":
         if str(value).lower() not in ("true", "false", "yes", "no"):
@@ -136,12 +136,12 @@ def _checked(value: Any, rule: Mapping[str, Any], where: str) -> Any:
         return str(value).lower() in ("true", "yes")
     if kind == "str":
         if isinstance(value, (dict, list)):
-            raise Problem(f"{where}: {value!r} is no text", "write one value")
+            raise Problem(f"{where}: {value!r} is not text", "write one value")
         value = str(value)
         if re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]", value):
             raise Problem(f"{where}: {value!r} has a control character", "write plain text")
         if rule.get("choices") and value not in rule["choices"]:
-            raise Problem(f"{where}: {value!r} is none", suggest(value, rule["choices"]))
+            raise Problem(f"{where}: {value!r} is not a choice", suggest(value, rule["choices"]))
         if not value.strip() and (rule.get("required") or rule.get("default")):
             raise Problem(f"{where} is empty", "set it, or leave it out")
     return value
@@ -170,7 +170,9 @@ def tags(given: Iterable[Any], where: str) -> tuple[str, ...]:
             )
         text = str(tag)
         if not plugins.has_substitution(text) and not re.fullmatch(r"\w[\w.-]{0,127}", text, re.ASCII):
-            raise Problem(f"{where}: {text!r} is no tag", "a tag has letters, digits, `_`, `.` and `-`, at most 128")
+            raise Problem(
+                f"{where}: {text!r} is not a valid tag", "a tag has letters, digits, `_`, `.` and `-`, at most 128"
+            )
         tags.append(text)
     return tuple(tags)
 
@@ -232,7 +234,7 @@ def build_args(given: Any, where: str) -> dict[str, Value]:
             found[name] = value
     for name, value in found.items():
         if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
-            raise Problem(f"{where}: {name!r} is no build argument's name", "letters, digits and `_`")
+            raise Problem(f"{where}: {name!r} is not a build argument's name", "letters, digits and `_`")
         if isinstance(value, Mapping) and (set(value) != {"from_secret"} or not isinstance(value["from_secret"], str)):
             raise Problem(
                 f"{where}: the build argument {name} is neither a value nor {{from_secret: NAME}}", "write one of them"
@@ -256,7 +258,7 @@ def builder(given: Mapping[str, Any], where: str) -> Builder:
             f"{where}: {endpoint} is a socket, and mounting it needs trust", "name a daemon as tcp://HOST:1234"
         )
     if not re.fullmatch(r"tcp://(\[[0-9a-fA-F:.]+\]|[\w.-]+):\d+", endpoint):
-        raise Problem(f"{where}: {endpoint!r} is no daemon's address", "write tcp://HOST:1234")
+        raise Problem(f"{where}: {endpoint!r} is not a daemon's address", "write tcp://HOST:1234")
     platforms = tuple(parse_all(given["platforms"])) if given.get("platforms") else ()
     return Builder(endpoint, platforms, given.get("servername", ""))
 
@@ -272,6 +274,6 @@ def check_repo(repo: str, where: str) -> None:
     path = repo[len(first) + 1 :] if host else repo
     if not re.fullmatch(r"[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*", path):
         raise Problem(
-            f"{where}: {repo!r} is no repository of images",
+            f"{where}: {repo!r} is not a repository of images",
             "it is written in lower case: registry.example.com/octocat/example",
         )

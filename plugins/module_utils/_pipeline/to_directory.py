@@ -25,7 +25,9 @@ def to_directory(module: AnsibleModule, server: Server | None) -> dict[str, Any]
     options = module.params
     root = options["path"]
     if not os.path.isdir(root):
-        raise Problem(f"{root} is no directory", "set path to the repository's root; config_path names the file in it")
+        raise Problem(
+            f"{root} is not a directory", "set path to the repository's root; config_path names the file in it"
+        )
     wish = wish_of(module, server, {}, options["slug"] or "")
     files = {path: _file(root, path) for path in wish.paths}
     before, after = wish.text(files, root)

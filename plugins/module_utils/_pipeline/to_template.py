@@ -30,7 +30,8 @@ def to_template(module: AnsibleModule, server: Server | None) -> dict[str, Any]:
         raise Problem("a template is the Drone server's, and drone_url is not set", "set drone_url and drone_token")
     if not re.fullmatch(r"[\w.-]+\.ya?ml", name, re.ASCII):
         raise Problem(
-            f"{name!r} is no name of a template in YAML", "end it in .yaml; Drone ignores other endings silently"
+            f"{name!r} is not a valid name for a template in YAML",
+            "end it in .yaml; Drone ignores other endings silently",
         )
     wish = wish_of(module, server, {}, "")
     if wish.pipeline.strategy == "cross":

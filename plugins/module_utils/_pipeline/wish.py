@@ -200,4 +200,4 @@ def decoded(content: bytes, where: str) -> str:
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise Problem(f"{where} is no text in UTF-8", "mend the file; it was left alone") from error
+        raise Problem(f"{where} is not text in UTF-8", "mend the file; it was left alone") from error

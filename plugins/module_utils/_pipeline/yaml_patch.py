@@ -133,7 +133,7 @@ def _put_step(text: str, document: Document, step: dict[str, Any], where: str) -
         or (steps.kind == "scalar" and steps.text not in ("", "~", "null"))
         or steps.kind == "mapping"
     ):
-        raise Problem(f"{here}: its steps are no list of their own", "write them out, or set scope to pipeline")
+        raise Problem(f"{here}: its steps are not a list of their own", "write them out, or set scope to pipeline")
     if not steps.children:
         return _fill_steps(text, steps, root, step)
     entries = document.value["steps"]
@@ -268,7 +268,7 @@ def _take_step(text: str, document: Document, step: str, where: str) -> str:
     """Return the text without a step that is not the pipeline's only one."""
     steps = _root(document, where).get("steps")
     if steps is None or steps.kind != "sequence":
-        raise _unsafe(where, "its steps are no list of their own")
+        raise _unsafe(where, "its steps are not a list of their own")
     index = next(
         i for i, one in enumerate(document.value["steps"]) if isinstance(one, dict) and one.get("name") == step
     )

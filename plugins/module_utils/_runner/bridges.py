@@ -43,7 +43,7 @@ def hidden(bip: str, networks: Mapping[str, str], registries: Mapping[str, Itera
             raise ValueError
     except ValueError:
         hint = "write the bridge's own address with the length of its network: 10.231.0.1/24"
-        raise Problem(f"bip {bip!r} is no address of a bridge", hint) from None
+        raise Problem(f"bip {bip!r} is not a valid address of a bridge", hint) from None
     hint = "choose a range that nothing here uses, such as 10.231.0.1/24"
     for name, addresses in registries.items():
         for address in addresses:

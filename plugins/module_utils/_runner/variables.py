@@ -124,7 +124,7 @@ def environment_of(
         environment[variable] = _written(option, VARIABLES[variable], value)
     for event in wish["limit_events"] or ():
         if event not in EVENTS:
-            raise Problem(f"limit_events: {event!r} is no event of Drone", suggest(str(event), EVENTS))
+            raise Problem(f"limit_events: {event!r} is not an event of Drone", suggest(str(event), EVENTS))
     for image in wish["privileged_images"] or ():
         Reference.parse(str(image))
     for key, value in (wish["env"] or {}).items():
@@ -144,13 +144,13 @@ def builds_of(wish: Mapping[str, Any]) -> dict[str, str]:
     for key, value in (wish["plugin_defaults"] or {}).items():
         setting = str(key).upper()
         if not VARIABLE.fullmatch(setting):
-            raise Problem(f"plugin_defaults: {key!r} is no setting of a plugin", "use letters, digits and _")
+            raise Problem(f"plugin_defaults: {key!r} is not a setting of a plugin", "use letters, digits and _")
         # The Docker plugins read both names; other plugins have a `mirror` of their own.
         name = "DOCKER_PLUGIN_MIRROR" if setting == "MIRROR" else f"PLUGIN_{setting}"
         builds[name] = ",".join(map(str, value)) if isinstance(value, (list, tuple)) else _plain(value)
     for key, value in (wish["build_environment"] or {}).items():
         if not VARIABLE.fullmatch(str(key)):
-            raise Problem(f"build_environment: {key!r} is no name of a variable", "use letters, digits and _")
+            raise Problem(f"build_environment: {key!r} is not a valid name for a variable", "use letters, digits and _")
         if str(key) in NOT_FOR_BUILDS:
             raise Problem(
                 f"build_environment: {key} in every step would break builds", "set it in the step that needs it"
@@ -206,13 +206,13 @@ def size(option: str, value: object) -> int:
     """Return the bytes that "2g" or 2147483648 means."""
     match = re.fullmatch(r"(\d+)([kmgt]?)(?:i?b)?", str(value).strip().lower())
     if not match:
-        raise Problem(f"{option} {value!r} is no size", "write it as 512m, 2g, or a number of bytes")
+        raise Problem(f"{option} {value!r} is not a valid size", "write it as 512m, 2g, or a number of bytes")
     return int(match.group(1)) * SIZES[match.group(2)]
 
 
 def _check_variable(key: str) -> None:
     if not VARIABLE.fullmatch(key):
-        raise Problem(f"env: {key!r} is no name of a variable", "use letters, digits and _")
+        raise Problem(f"env: {key!r} is not a valid name for a variable", "use letters, digits and _")
     if key in FOLLOW:
         raise Problem(f"env: {key} is set by an option", f"use {FOLLOW[key]}")
     if key.startswith("DRONE_") and key not in VARIABLES:
@@ -225,7 +225,7 @@ def _written(option: str, kind: str, value: Any) -> str:
         raise Problem(f"{option} has no value", 'write "" for an empty one, or leave it out')
     if kind == "map":
         if not isinstance(value, Mapping):
-            raise Problem(f"{option} is no dictionary", "write it as {key: value}")
+            raise Problem(f"{option} is not a dictionary", "write it as {key: value}")
         for key, item in value.items():
             _check_pair(option, str(key), str(item))
         return ",".join(f"{key}:{item}" for key, item in sorted(value.items()))
@@ -233,7 +233,9 @@ def _written(option: str, kind: str, value: Any) -> str:
         entries = [str(entry).strip() for entry in (value if isinstance(value, (list, tuple)) else [value])]
         for entry in entries:
             if "," in entry or not entry:
-                raise Problem(f"{option}: {entry!r} is no entry of a list", "give each entry by itself, without commas")
+                raise Problem(
+                    f"{option}: {entry!r} is not an entry of a list", "give each entry by itself, without commas"
+                )
         return ",".join(entries)
     if kind == "bool":
         if isinstance(value, bool):
@@ -242,7 +244,7 @@ def _written(option: str, kind: str, value: Any) -> str:
             raise Problem(f"{option}: {value!r} is neither true nor false", "the runner would not start with it")
         return str(value).lower()
     if kind == "int" and not re.fullmatch(r"-?\d+", str(value)):
-        raise Problem(f"{option}: {value!r} is no number", "the runner would not start with it")
+        raise Problem(f"{option}: {value!r} is not a number", "the runner would not start with it")
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -196,7 +196,8 @@ def declare(wish: Mapping[str, Any], tools: Tools, machine: Platform) -> Runner:
     name = (wish["name"] or "").strip()
     if not NAME.fullmatch(name):
         raise Problem(
-            f"name {name!r} is no name for a runner", "use letters, digits, ., _ and -, such as the host's name"
+            f"name {name!r} is not a valid name for a runner",
+            "use letters, digits, ., _ and -, such as the host's name",
         )
     Reference.parse(wish["image"])
     platform = Platform.parse(wish["platform"]) if wish["platform"] else machine
@@ -291,7 +292,9 @@ def _limits(wish: Mapping[str, Any]) -> None:
         raise Problem("on_drain_timeout=cancel cancels through the server's API", "give an administrator's drone_token")
     bind = wish["ui_bind"]
     if bind and not re.fullmatch(r"(?:(?:[\d.]+|\[[\da-fA-F:]+\]):)?\d{1,5}", bind):
-        raise Problem(f"ui_bind {bind!r} is no address of this host", "write ADDRESS:PORT, such as 127.0.0.1:3000")
+        raise Problem(
+            f"ui_bind {bind!r} is not a valid address of this host", "write ADDRESS:PORT, such as 127.0.0.1:3000"
+        )
     if bool(wish["ui_username"]) != bool(wish["ui_password"]):
         raise Problem("the dashboard has one of ui_username and ui_password", "give both or none")
     if wish["ui_password"] and not bind:

@@ -40,7 +40,7 @@ class Fault:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise ValueError(f"{self.kind} is no kind of fault; known are {', '.join(KINDS)}")
+            raise ValueError(f"{self.kind} is not a kind of fault; known are {', '.join(KINDS)}")
 
 
 class Faults:

@@ -34,13 +34,13 @@ def test_what_people_type_becomes_the_oci_name(typed, named):
 @pytest.mark.parametrize(
     ("typed", "message"),
     [
-        ("linux/arm9", "'linux/arm9' is no platform; did you mean linux/arm64?"),
-        ("aarch65", "'aarch65' is no platform; did you mean aarch64?"),
-        ("linux/arm/v9", "'linux/arm/v9' is no platform"),
+        ("linux/arm9", "'linux/arm9' is not a platform; did you mean linux/arm64?"),
+        ("aarch65", "'aarch65' is not a platform; did you mean aarch64?"),
+        ("linux/arm/v9", "'linux/arm/v9' is not a platform"),
         ("windows/amd64", "windows/amd64 is a platform of windows, and only Linux's"),
-        ("linux/", "'linux/' is no platform"),
-        ("a/b/c/d", "'a/b/c/d' is no platform"),
-        ("", "'' is no platform"),
+        ("linux/", "'linux/' is not a platform"),
+        ("a/b/c/d", "'a/b/c/d' is not a platform"),
+        ("", "'' is not a platform"),
         ("vax", "known are: linux/amd64, linux/arm64"),
     ],
 )

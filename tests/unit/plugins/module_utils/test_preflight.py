@@ -121,11 +121,11 @@ def test_instances_of_buildkitd_without_a_fault_can_be_had():
 
 def test_a_refusal_names_the_variable_and_not_the_module_s_option():
     assert (
-        in_words_of_the_role("drone_url 'x' is no address; rpc_secret")
-        == "drone_runner_url 'x' is no address; drone_runner_rpc_secret"
+        in_words_of_the_role("drone_url 'x' is not a valid address; rpc_secret")
+        == "drone_runner_url 'x' is not a valid address; drone_runner_rpc_secret"
     )
     assert in_words_of_the_role("the name of a volume") == "the name of a volume"
-    assert in_words_of_the_role("name 'a b' is no name") == "drone_runner_name 'a b' is no name"
+    assert in_words_of_the_role("name 'a b' is not a valid name") == "drone_runner_name 'a b' is not a valid name"
     assert in_words_of_the_role("drone_runner_url") == "drone_runner_url"
 
 

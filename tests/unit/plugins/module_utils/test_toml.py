@@ -62,8 +62,8 @@ def test_documents_read_as_pythons_reader_reads_them(document):
         ("a = 1\na = 2", "line 2: a is given twice"),
         ("a = 1 b = 2", "more than one value"),
         ("[a\nb = 1", "] is missing"),
-        ("a = 1\n[a.b]", "a is no table"),
-        ('a = "\\q"', "no escape"),
+        ("a = 1\n[a.b]", "a is not a table"),
+        ('a = "\\q"', "not a valid escape"),
         ("= 1", "a key is missing"),
     ],
 )

@@ -296,11 +296,11 @@ def test_all_the_missing_qemus_are_named_at_once(host, run):
     [
         ([], "the list of platforms is empty"),
         ([""], "the list of platforms is empty"),
-        (["linux/arm9"], "'linux/arm9' is no platform; did you mean"),
-        (["sparc"], "'sparc' is no platform"),
+        (["linux/arm9"], "'linux/arm9' is not a platform; did you mean"),
+        (["sparc"], "'sparc' is not a platform"),
         (["windows/amd64"], "a platform of windows"),
-        (["linux/arm64/v7"], "is no platform"),
-        (["arm64;rm -rf /"], "is no platform"),
+        (["linux/arm64/v7"], "is not a platform"),
+        (["arm64;rm -rf /"], "is not a platform"),
     ],
 )
 def test_platforms_that_are_none_are_refused(host, platforms, told, run):

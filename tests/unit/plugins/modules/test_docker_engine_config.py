@@ -331,7 +331,11 @@ def test_a_stopped_engine_is_configured_and_not_started(engine, declare):
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [('{"a": [1,}', "is no valid JSON"), ("[]", "holds list where an object belongs"), ("\xff", "is no valid JSON")],
+    [
+        ('{"a": [1,}', "is not valid JSON"),
+        ("[]", "holds list where an object belongs"),
+        ("\xff", "is not valid JSON"),
+    ],
 )
 def test_a_corrupt_file_is_an_error_and_stays_as_it_is(engine, declare, text, said):
     engine.path.parent.mkdir()

@@ -285,7 +285,7 @@ def test_a_new_file_has_the_mode_that_the_umask_says(run, tmp_path):
         (b"kind: [\n", "not valid YAML"),
         (b"\xff\xfe\x00", "UTF-8"),
         (b"kind: pipeline\nx: &x [*x]\nsteps: [{name: docker}]\n", "holds itself"),
-        (b"kind: pipeline\nsteps: text\n", "no list"),
+        (b"kind: pipeline\nsteps: text\n", "not a list"),
     ],
 )
 def test_a_file_that_cannot_be_changed_is_left_alone(run, tmp_path, content, says):
@@ -325,7 +325,7 @@ def test_a_link_out_of_the_directory_is_not_followed_and_one_inside_is(run, tmp_
 
 
 def test_a_directory_that_is_none_is_refused(run, tmp_path):
-    assert "is no directory" in run({"path": str(tmp_path / "nope")}, thrice=False)["msg"]
+    assert "is not a directory" in run({"path": str(tmp_path / "nope")}, thrice=False)["msg"]
 
 
 def test_a_trigger_that_scope_step_leaves_is_warned_of(run, tmp_path):
@@ -772,7 +772,7 @@ def test_bad_words_are_refused_before_any_repository_is_looked_at(run, bare):
     assert count(one) == 1
     assert "named twice" in run({"repos": [repos[0], repos[0]]}, thrice=False)["msg"]
     assert "at_a_time" in run({"repos": repos[:1], "at_a_time": 0}, thrice=False)["msg"]
-    assert "no author" in run({"repos": repos[:1], "commit_author": "Jane"}, thrice=False)["msg"]
+    assert "not an author" in run({"repos": repos[:1], "commit_author": "Jane"}, thrice=False)["msg"]
 
 
 def test_a_git_that_hangs_ends_at_its_time_limit(run, bare, tmp_path, monkeypatch):

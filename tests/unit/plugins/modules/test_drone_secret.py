@@ -237,11 +237,11 @@ def test_no_value_is_ever_told(drone, server, tmp_path, capsys):
         (secret("no spaces"), "'no spaces' is not a valid name for a secret"),
         (secret(""), "'' is not a valid name for a secret"),
         (secret(".."), "'..' is not a valid name for a secret"),
-        ({"repo": "octocat/a\udc80", "name": "x", "value": VALUE}, "secrets.repo has a character that is no Unicode"),
+        ({"repo": "octocat/a\udc80", "name": "x", "value": VALUE}, "secrets.repo has a character that is not Unicode"),
         ({"namespace": "octo\x00cat", "name": "x", "value": VALUE}, "secrets.namespace has a NUL character"),
         (
             {"repo": "octocat/a", "name": "x", "value": "half \udc80"},
-            "secrets.value has a character that is no Unicode",
+            "secrets.value has a character that is not Unicode",
         ),
         ({"repo": "octocat/a", "name": "x", "value": "a\x00b"}, "secrets.value has a NUL character"),
         ({"namespace": "..", "name": "x", "value": VALUE}, "'..' is not a namespace"),

@@ -82,7 +82,7 @@ def test_an_older_server_takes_a_name_once_and_says_so(drone, server):
         (template(data=""), "octocat images.yaml is empty, which Drone refuses"),
         (template(data=None), "octocat images.yaml does not exist yet, and has no data"),
         (template(namespace="octocat/app1"), "'octocat/app1' is not a namespace"),
-        (template("a\udc80.yaml"), "templates.name has a character that is no Unicode"),
+        (template("a\udc80.yaml"), "templates.name has a character that is not Unicode"),
         (template(namespace=""), "'' is not a namespace"),
     ],
 )

@@ -169,7 +169,7 @@ def test_a_misspelt_option_and_a_wrong_type_show_no_secret(monkeypatch, sinks, n
                 yield {option: f"value={MARK}pair other=x"}
             for given in wrong(inner):
                 yield {option: [given] if what.get("type") == "list" else given}
-                yield {option: ["no dictionary", given] if what.get("type") == "list" else given}
+                yield {option: ["not a dictionary", given] if what.get("type") == "list" else given}
 
     for given in wrong(spec_of(monkeypatch, name)):
         assert leaks(*sinks(name, given)) == [], given

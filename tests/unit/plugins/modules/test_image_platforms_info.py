@@ -15,7 +15,7 @@ from ansible_collections.multiarch.drone.plugins.modules import image_platforms_
     ("arguments", "message"),
     [
         ({"images": []}, "the list of images is empty"),
-        ({"images": ["Alpine"]}, "'Alpine' is no image reference"),
+        ({"images": ["Alpine"]}, "'Alpine' is not an image reference"),
         ({"require": ["linux/arm9"]}, r"did you mean linux/arm64\?"),
         ({"require": ["windows/amd64"]}, "windows/amd64 is a platform of windows"),
         ({"timeout": -1}, "timeout is -1"),

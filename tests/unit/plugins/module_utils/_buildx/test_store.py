@@ -64,7 +64,7 @@ def test_a_stored_builder_is_read_with_its_platforms_normalised(store):
 
 @pytest.mark.parametrize("name", ["a/b", "../x", "", "-x", "Ci", "x y", ".lock", "a\n", "a" * 200, "0a"])
 def test_a_name_that_is_no_file_of_buildxs_is_refused(store, name):
-    with pytest.raises(Problem, match="is not a valid name of a builder"):
+    with pytest.raises(Problem, match="is not a valid name for a builder"):
         store.builder(name)
 
 
@@ -76,7 +76,7 @@ def test_a_corrupt_instance_file_is_an_error_that_names_it(store, content):
     with store.transaction() as txn:
         txn.write("instances/ci", content)
     with pytest.raises(
-        Problem, match=r"instances/ci is not a builder that buildx can read|is not a valid name of a node"
+        Problem, match=r"instances/ci is not a builder that buildx can read|is not a valid name for a node"
     ):
         store.builder("ci")
 
@@ -168,12 +168,12 @@ def test_without_nodes_there_is_one_on_the_users_daemon(store):
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"name": "a/b"}, r"'a/b' is not a valid name of a builder; a letter"),
+        ({"name": "a/b"}, r"'a/b' is not a valid name for a builder; a letter"),
         ({"name": "default"}, "is the name of a Docker context"),
         ({"nodes": [{"driver_opts": {"imgae": "x"}}]}, r"node ci0: 'imgae' is not an option of the docker-container driver; did you mean image\?"),
-        ({"nodes": [{"driver_opts": {"memory": "lots"}}]}, "driver option memory: 'lots' is no size"),
+        ({"nodes": [{"driver_opts": {"memory": "lots"}}]}, "driver option memory: 'lots' is not a valid size"),
         ({"nodes": [{"driver_opts": {"env.": "x"}}]}, r"write env\.NAME"),
-        ({"nodes": [{"driver_opts": {"restart-policy": "sometimes"}}]}, "none of no, always"),
+        ({"nodes": [{"driver_opts": {"restart-policy": "sometimes"}}]}, "not one of no, always"),
         ({"nodes": [{"endpoint": "nowhere"}]}, "there is no Docker context 'nowhere'"),
         ({"nodes": [{"endpoint": "a b"}]}, "neither a Docker context nor"),
         ({"nodes": [{"platforms": ["linux/arm9"]}]}, "did you mean"),
@@ -189,7 +189,7 @@ def test_without_nodes_there_is_one_on_the_users_daemon(store):
         ({"driver": "remote", "nodes": [{"endpoint": "kube-pod://A B"}]}, "is not a valid kube-pod endpoint"),
         ({"driver": "remote", "nodes": [{"endpoint": "tcp://x:1"}], "buildkitd_config": {"debug": True}}, "which starts no BuildKit"),
         ({"driver": "remote", "nodes": [{"endpoint": "tcp://x:1", "flags": ["--debug"]}]}, "flags with the remote driver"),
-        ({"driver": "remote", "nodes": [{"endpoint": "tcp://x:1", "driver_opts": {"cacert": "ca.pem"}}]}, "no absolute path"),
+        ({"driver": "remote", "nodes": [{"endpoint": "tcp://x:1", "driver_opts": {"cacert": "ca.pem"}}]}, "not an absolute path"),
         ({"driver": "remote", "nodes": [{"endpoint": "tcp://x:1", "driver_opts": {"key": "/k"}}]}, "key without cert"),
         ({"driver": "remote", "nodes": [{"endpoint": "tcp://x:1", "driver_opts": {"cert": "/c", "key": "/k"}}]}, "TLS without"),
         ({"driver": "remote", "nodes": [{"endpoint": "tcp://x:1", "driver_opts": {"cacert": "/nowhere/ca.pem"}}]}, "is not there"),
@@ -212,17 +212,17 @@ def test_without_nodes_there_is_one_on_the_users_daemon(store):
         ({"driver": "kubernetes", "nodes": [{"driver_opts": {"replicas": "many"}}]}, "is not a number of pods"),
         ({"driver": "kubernetes", "nodes": [{"driver_opts": {"loadbalance": "fair"}}]}, "neither sticky nor random"),
         ({"buildkitd_config": {"registry": {"r:5000": {"ca": ["/nowhere/ca.pem"]}}}}, r"registry r:5000: /nowhere/ca\.pem: No such file"),
-        ({"driver": "kubernetes", "nodes": [{"driver_opts": {"tolerations": "key=ci,efect=NoSchedule"}}]}, "'efect=NoSchedule' is none of key,"),
+        ({"driver": "kubernetes", "nodes": [{"driver_opts": {"tolerations": "key=ci,efect=NoSchedule"}}]}, "'efect=NoSchedule' is not one of key,"),
         ({"driver": "kubernetes", "nodes": [{"driver_opts": {"limit.cpu": "1"}}]}, r"did you mean limits\.cpu\?"),
         ({"nodes": [{"driver_opts": {"env.A": ["x"]}}]}, "driver option env.A is not a text"),
         ({"nodes": [{"flags": ["--oci-worker-labels 'a"]}]}, "node ci0: flags: No closing quotation; quote them"),
-        ({"buildkitd_config": {"registry": ["r"]}}, "no dictionary of dictionaries"),
-        ({"buildkitd_config": {"registry": {"r": {"ca": "/etc/ca.pem"}}}}, r"registry r: ca is no list of its kind; write ca: \[PATH\]"),
-        ({"buildkitd_config": {"registry": {"r": {"keypair": ["x"]}}}}, "keypair is no list of its kind"),
+        ({"buildkitd_config": {"registry": ["r"]}}, "not a dictionary of dictionaries"),
+        ({"buildkitd_config": {"registry": {"r": {"ca": "/etc/ca.pem"}}}}, r"registry r: ca is not a list of its kind; write ca: \[PATH\]"),
+        ({"buildkitd_config": {"registry": {"r": {"keypair": ["x"]}}}}, "keypair is not a list of its kind"),
         ({"buildkitd_config": {"registry": {"r": {"keypair": [{"key": "/k"}]}}}}, "a keypair is a key and a cert"),
-        ({"buildkitd_config": {"registry": {"r": {"ca": ["/dev/null"]}}}}, "it is no regular file"),
-        ({"buildkitd_config": {"worker": ["oci"]}}, "worker is no dictionary of dictionaries"),
-        ({"buildkitd_config": {"worker": {"oci": {"gcpolicy": "all"}}}}, "worker oci: gcpolicy is no list of its kind"),
+        ({"buildkitd_config": {"registry": {"r": {"ca": ["/dev/null"]}}}}, "it is not a regular file"),
+        ({"buildkitd_config": {"worker": ["oci"]}}, "worker is not a dictionary of dictionaries"),
+        ({"buildkitd_config": {"worker": {"oci": {"gcpolicy": "all"}}}}, "worker oci: gcpolicy is not a list of its kind"),
     ],
 )  # fmt: skip
 def test_careless_input_fails_before_anything_runs(store, params, message):
@@ -260,7 +260,7 @@ def test_the_users_default_configuration_counts_when_none_is_given(store):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"regsitry": {}}, "'regsitry' is no setting of buildkitd; did you mean registry"),
+        ({"regsitry": {}}, "'regsitry' is not a setting of buildkitd; did you mean registry"),
         ({"registry": {"r": {"mirror": ["x"]}}}, "did you mean mirrors"),
         ({"worker": {"oci": {"gcpolicy": [{"keepBytes": 10}]}}}, "not its limit; set maxUsedSpace"),
     ],

@@ -57,7 +57,7 @@ def test_the_images_that_a_dockerfile_names_are_found(content, named):
 def test_a_build_argument_wins_over_the_default_and_only_where_it_is_declared():
     assert images("ARG V=3\nFROM a:$V", V="4") == ["a:4"]
     assert images("FROM a-$TARGETARCH", TARGETARCH="mine") == ["a-mine:latest"]
-    with pytest.raises(Problem, match="'a:' is no image reference"):
+    with pytest.raises(Problem, match="'a:' is not an image reference"):
         images("FROM a:$V", V="4")
 
 

@@ -41,9 +41,9 @@ def test_a_reference_is_read_as_docker_reads_it(typed, full):
         ("https://ghcr.io/a/b", "leave out https://"),
         ("Alpine", "lower case"),
         ("ghcr.io/Owner/name", "lower case"),
-        ("alpine:", "'' is no tag"),
-        ("alpine:-1", "'-1' is no tag"),
-        ("a/b:c/d", "'c/d' is no tag"),
+        ("alpine:", "'' is not a valid tag"),
+        ("alpine:-1", "'-1' is not a valid tag"),
+        ("a/b:c/d", "'c/d' is not a valid tag"),
         ("alpine:" + "x" * 129, "at most 128"),
         ("alpine@sha256:abc", "64 hexadecimal"),
         ("alpine@md5:" + "0" * 32, "64 hexadecimal"),
@@ -57,13 +57,13 @@ def test_a_reference_is_read_as_docker_reads_it(typed, full):
         ("a" * 256, "255"),
         ("0123456789abcdef" * 4, "image ID"),
         ("alpine\n", "without spaces"),
-        ("alpine:1\r\nX-Evil: 1", "is no tag"),
+        ("alpine:1\r\nX-Evil: 1", "is not a valid tag"),
         ("../../etc/passwd", "HOST:PORT"),
         ("a/../b", "lower case"),
     ],
 )
 def test_what_is_no_reference_is_refused_with_what_is_wrong_in_it(typed, hint):
-    with pytest.raises(Problem, match="is no image reference") as caught:
+    with pytest.raises(Problem, match="is not an image reference") as caught:
         Reference.parse(typed)
     assert hint in str(caught.value)
 
