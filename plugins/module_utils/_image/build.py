@@ -270,7 +270,7 @@ def _check_type(text: str, option: str, what: str, known: Sequence[str]) -> None
     """Raise a Problem where `type=` names nothing that BuildKit knows."""
     kind = _fields(text).get("type", "")
     if kind and kind not in known:
-        raise Problem(f"{option}: {text!r}: {kind!r} is no {what}", suggest(kind, known))
+        raise Problem(f"{option}: {text!r}: {kind!r} is not a {what}", suggest(kind, known))
     if not text.strip():
         raise Problem(f"{option} has an empty entry", f"give type={known[0]},… or remove it")
 
