@@ -216,24 +216,14 @@ steps:
 
 from ..module_utils._arguments import Module
 from ..module_utils._binfmt.declare import declare
+from ..module_utils._binfmt.wish import ARGUMENTS, REQUIRED_IF
 from ..module_utils._serve import serve
 
 
 def main() -> None:
     module = Module(
-        argument_spec={
-            "platforms": {"type": "list", "elements": "str", "required": True},
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-            "exclusive": {"type": "bool", "default": False},
-            "source": {"type": "str", "choices": ["package", "path", "image"], "default": "package"},
-            "path": {"type": "path"},
-            "image": {"type": "str"},
-            "pull": {"type": "str", "choices": ["missing", "always"], "default": "missing"},
-            "credentials": {"type": "bool", "default": True},
-            "persistent": {"type": "bool", "default": True},
-            "verify": {"type": "bool", "default": True},
-        },
-        required_if=[("source", "path", ["path"]), ("source", "image", ["image"])],
+        argument_spec=dict(ARGUMENTS),
+        required_if=REQUIRED_IF,
         supports_check_mode=True,
     )
     serve(module, lambda module: declare(module.params, check_mode=module.check_mode))

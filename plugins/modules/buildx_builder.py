@@ -220,7 +220,7 @@ from typing import Any
 
 from ..module_utils._arguments import Module
 from ..module_utils._buildx.declare import declare, variables
-from ..module_utils._docker.cli import DOCKER_CLI_OPTIONS
+from ..module_utils._buildx.wish import ARGUMENTS
 from ..module_utils._serve import serve
 
 
@@ -241,36 +241,7 @@ def work(module: Module) -> dict[str, Any]:
 
 def main() -> None:
     module = BuilderModule(
-        argument_spec={
-            **DOCKER_CLI_OPTIONS,
-            "name": {"type": "str", "required": True},
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-            "driver": {
-                "type": "str",
-                "choices": ["docker-container", "remote", "kubernetes", "docker"],
-                "default": "docker-container",
-            },
-            "nodes": {
-                "type": "list",
-                "elements": "dict",
-                "default": [],
-                "options": {
-                    "name": {"type": "str"},
-                    "endpoint": {"type": "str"},
-                    "platforms": {"type": "list", "elements": "str", "default": []},
-                    "driver_opts": {"type": "dict", "default": {}},
-                    "flags": {"type": "list", "elements": "str", "default": []},
-                },
-            },
-            "buildkitd_config": {"type": "dict"},
-            "default": {"type": "bool"},
-            "bootstrap": {"type": "bool", "default": True},
-            "recreate": {"type": "str", "choices": ["auto", "never", "always"], "default": "auto"},
-            "keep_cache": {"type": "bool"},
-            "exclusive": {"type": "list", "elements": "str"},
-            "remove_orphans": {"type": "list", "elements": "str", "default": []},
-            "timeout": {"type": "int", "default": 300},
-        },
+        argument_spec=dict(ARGUMENTS),
         supports_check_mode=True,
     )
     serve(module, work)

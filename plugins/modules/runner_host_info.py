@@ -2,7 +2,7 @@
 # SPDX-FileCopyrightText: The multiarch.drone authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Say what a runner host is made of, and what it lacks."""
+"""Say what a runner host is made of, what it lacks, and what the modules of its layers would change."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ description:
   - Reads what the roles of this collection need to know of a host, in one call and without gathered facts.
   - Tells what the host lacks for building images of other platforms, and fails for what O(require) names, so that a fleet's
     problems are known before anything is changed on any of its hosts.
+  - Where O(engine), O(qemu), O(builders), O(buildkitd) or O(runner) say what is declared, it also tells for each of these layers what
+    its own module would do in check mode, in the same call. Nothing is changed, and of a stopped engine nothing is started.
+  - What is refused, cannot be read, takes longer than O(timeout), or is being changed by somebody else meanwhile, concerns its layer
+    alone. Such a layer is never told as declared.
 extends_documentation_fragment:
   - multiarch.drone.attributes.info
 options:
@@ -58,8 +62,36 @@ options:
     type: str
     choices: [auto, distribution, docker]
     default: distribution
+  engine:
+    description: A dictionary of options of M(multiarch.drone.docker_engine_config), to be compared with the host.
+    type: raw
+  qemu:
+    description: A dictionary of options of M(multiarch.drone.binfmt_qemu), to be compared with the host.
+    type: raw
+  builders:
+    description:
+      - A list of dictionaries with options of M(multiarch.drone.buildx_builder), one for each builder, to be compared with the host, and
+        C(user), whose builder it is.
+      - By default it is a builder of whoever runs the task. Only root can look for others, with their home directories.
+    type: raw
+  buildkitd:
+    description: A dictionary of options of M(multiarch.drone.buildkitd_instances), to be compared with the host.
+    type: raw
+  runner:
+    description: A dictionary of options of M(multiarch.drone.drone_runner), to be compared with the host.
+    type: raw
+  timeout:
+    description: How many seconds each layer, and each builder, may take to be read.
+    type: int
+    default: 60
 author:
   - The multiarch.drone authors (@multiarch-drone)
+seealso:
+  - module: multiarch.drone.docker_engine_config
+  - module: multiarch.drone.binfmt_qemu
+  - module: multiarch.drone.buildx_builder
+  - module: multiarch.drone.buildkitd_instances
+  - module: multiarch.drone.drone_runner
 """
 
 EXAMPLES = r"""
@@ -67,6 +99,25 @@ EXAMPLES = r"""
   multiarch.drone.runner_host_info:
     require: [distribution, rights, systemd, kernel, disk]
     min_free_gib: 20
+
+- name: Ask once what several layers differ in
+  multiarch.drone.runner_host_info:
+    engine:
+      options:
+        live-restore: true
+    qemu:
+      platforms: [linux/arm64, linux/s390x]
+    builders:
+      - name: default
+        driver: docker
+      - name: ci
+        user: ci
+  register: host
+
+- name: Register handlers where they are not as declared
+  multiarch.drone.binfmt_qemu:
+    platforms: [linux/arm64, linux/s390x]
+  when: "'qemu' not in host.as_declared"
 """
 
 RETURN = r"""
@@ -146,15 +197,102 @@ docker:
     images: 0
     containerd_store: true
     data_root: /var/lib/docker
+  contains:
+    installed:
+      description: Whether the host has its unit.
+      type: bool
+    running:
+      description: Whether it runs.
+      type: bool
+    enabled:
+      description: Whether it starts at boot.
+      type: bool
+    version:
+      description: Its version.
+      type: str
+    containers:
+      description: How many containers it has.
+      type: int
+    containers_running:
+      description: How many of them run.
+      type: int
+    images:
+      description: How many images it has.
+      type: int
+    containerd_store:
+      description: Whether it keeps them in containerd's store.
+      type: bool
+    data_root:
+      description: Where it keeps its data.
+      type: str
+    buildx:
+      description: What C(docker buildx version) says, and empty where it fails. Only with O(engine).
+      type: str
+as_declared:
+  description: The layers that were asked for and of which nothing would be changed, that could be read, and that nobody else changed meanwhile.
+  returned: with a layer's option
+  type: list
+  elements: str
+  sample: [engine, qemu, runner]
+layers:
+  description: Each layer that was asked for, by its option.
+  returned: with a layer's option
+  type: dict
+  contains:
+    changed:
+      description: Whether the layer's own module would change something.
+      type: bool
+    steps:
+      description: What it would do.
+      type: list
+      elements: str
+    diff:
+      description: What would differ, with C(--diff).
+      type: dict
+    facts:
+      description: What the layer's own module returns beside that, in check mode.
+      type: dict
+    problems:
+      description: Why the layer is refused, or cannot be read. Then there is no plan.
+      type: list
+      elements: str
+    busy:
+      description: What the host is in the middle of, such as a lock that another task holds, or a runner that ends its builds.
+      type: list
+      elements: str
+    as_declared:
+      description: Whether there is nothing to do, nothing in the way and nobody at work on it.
+      type: bool
+    results:
+      description: The same for each builder, with its C(name) and C(user). Only of C(builders).
+      type: list
+      elements: dict
+  sample:
+    qemu:
+      changed: true
+      steps: [register qemu-s390x]
+      facts: {}
+      problems: []
+      busy: []
+      as_declared: false
 """
 
 from ..module_utils._arguments import Module
-from ..module_utils._docker.info import ARGUMENTS, work
+from ..module_utils._host.layers import secrets
+from ..module_utils._host.look import ARGUMENTS, work
 from ..module_utils._serve import serve
 
 
+class HostModule(Module):
+    """A module that hides what is secret in the options of each layer, which Ansible takes for free dictionaries."""
+
+    def _load_params(self) -> None:
+        super()._load_params()
+        self.no_log_values.update(secrets(self.params))
+
+
 def main() -> None:
-    module = Module(argument_spec=dict(ARGUMENTS), supports_check_mode=True)
+    module = HostModule(argument_spec=dict(ARGUMENTS), supports_check_mode=True)
     serve(module, work)
 
 

@@ -5,13 +5,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Mapping, NamedTuple
+from typing import TYPE_CHECKING, Any, Mapping, NamedTuple
 
 if TYPE_CHECKING:
     from .._change import Step
     from .._platform import Architecture
     from .kernel import Handler
     from .qemu_image import Image
+
+# The platforms of a host as a person declares them, as an argument spec.
+ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
+    "platforms": {"type": "list", "elements": "str", "required": True},
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "exclusive": {"type": "bool", "default": False},
+    "source": {"type": "str", "choices": ["package", "path", "image"], "default": "package"},
+    "path": {"type": "path"},
+    "image": {"type": "str"},
+    "pull": {"type": "str", "choices": ["missing", "always"], "default": "missing"},
+    "credentials": {"type": "bool", "default": True},
+    "persistent": {"type": "bool", "default": True},
+    "verify": {"type": "bool", "default": True},
+}
+REQUIRED_IF = [("source", "path", ["path"]), ("source", "image", ["image"])]
 
 
 class Wish(NamedTuple):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Mapping
 from .._change import Plan, carry_out
 from .._docker.cli import Docker, context_host
 from .._problem import Problem
-from .store import Store, check_name
+from .store import OUR_LOCK, Store, check_name
 from .wish import wish_of
 from .world import Options, ask, by_stored_name, read
 
@@ -31,7 +31,7 @@ def declare(params: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
     if exclusive is not None and params["state"] == "present" and params["name"] not in exclusive:
         raise Problem(f"exclusive leaves out {params['name']}, which shall be present", "add it")
     # One play at a time for each user. buildx's own lock is taken only for moments, so that builds go on meanwhile.
-    with contextlib.nullcontext() if check_mode else store.exclusive_lock(".multiarch.drone.lock"):
+    with contextlib.nullcontext() if check_mode else store.exclusive_lock(OUR_LOCK):
         if params["state"] == "absent":
             result = _absent(docker, store, params, check_mode)
         elif params["driver"] == "docker":

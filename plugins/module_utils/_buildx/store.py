@@ -31,6 +31,7 @@ CONFIG_FILE = "buildkitd.toml"
 CONFIG_DIR = "/etc/buildkit"  # in the daemon's container
 NETWORK_HOST = "--allow-insecure-entitlement=network.host"
 LOCK_TIMEOUT = 600
+OUR_LOCK = ".multiarch.drone.lock"  # held by one play at a time for each user
 # What to do about a file that cannot be written.
 HINTS = {
     errno.ENOSPC: "free some space on that disk",

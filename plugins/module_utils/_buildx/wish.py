@@ -12,7 +12,7 @@ import re
 import shlex
 from typing import TYPE_CHECKING, Any, Mapping, NamedTuple
 
-from .._docker.cli import context_host
+from .._docker.cli import DOCKER_CLI_OPTIONS, context_host
 from .._platform import parse_all
 from .._problem import Problem, suggest
 from .drivers import driver_of
@@ -29,6 +29,38 @@ SETTINGS = (
     "dns", "history", "frontend", "system", "provenanceEnvDir", "cache", "compaction",
 )  # fmt: skip
 REGISTRY_SETTINGS = ("mirrors", "http", "insecure", "ca", "keypair", "tlsconfigdir")
+
+# A builder as a person declares it, as an argument spec.
+ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
+    **DOCKER_CLI_OPTIONS,
+    "name": {"type": "str", "required": True},
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "driver": {
+        "type": "str",
+        "choices": ["docker-container", "remote", "kubernetes", "docker"],
+        "default": "docker-container",
+    },
+    "nodes": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "name": {"type": "str"},
+            "endpoint": {"type": "str"},
+            "platforms": {"type": "list", "elements": "str", "default": []},
+            "driver_opts": {"type": "dict", "default": {}},
+            "flags": {"type": "list", "elements": "str", "default": []},
+        },
+    },
+    "buildkitd_config": {"type": "dict"},
+    "default": {"type": "bool"},
+    "bootstrap": {"type": "bool", "default": True},
+    "recreate": {"type": "str", "choices": ["auto", "never", "always"], "default": "auto"},
+    "keep_cache": {"type": "bool"},
+    "exclusive": {"type": "list", "elements": "str"},
+    "remove_orphans": {"type": "list", "elements": "str", "default": []},
+    "timeout": {"type": "int", "default": 300},
+}
 
 
 class Wish(NamedTuple):

@@ -8,6 +8,7 @@ The socket and not the CLI: one request of some milliseconds tells all, and a ho
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -16,12 +17,14 @@ import socket
 import subprocess
 import time
 from dataclasses import dataclass, field
-from typing import Any, Iterator, Mapping
+from typing import Any, Callable, Iterator, Mapping
 
 from .._problem import Problem
 
 SOCKET = "/run/docker.sock"
 UNIT = "docker.service"
+# What was answered since `asked_once` began, refusals too; nothing where each question is asked anew.
+_ANSWERS: list[dict[str, tuple[Any, Problem | None]]] = []
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Unit:
     enabled: bool = False
     pid: int = 0
     flags: tuple[str, ...] = ()  # with which it starts the next time; () where that is not known
+    moving: bool = False  # it starts, stops or reloads just now
 
 
 @dataclass(frozen=True)
@@ -56,8 +60,40 @@ class Engine:
     info: Mapping[str, Any] = field(repr=False, compare=False)
 
 
+@contextlib.contextmanager
+def asked_once() -> Iterator[None]:
+    """Ask systemd and the engine each question once: for a look at several layers, which changes nothing between two of them."""
+    _ANSWERS.append({})
+    try:
+        yield
+    finally:
+        _ANSWERS.pop()
+
+
+def _once(question: str, ask: Callable[[], Any]) -> Any:
+    """Return the answer to a question, from memory where it was asked already; an engine that hangs does so once."""
+    if not _ANSWERS:
+        return ask()
+    known = _ANSWERS[-1]
+    if question not in known:
+        try:
+            known[question] = ask(), None
+        except Problem as problem:
+            known[question] = None, problem
+    answer, refusal = known[question]
+    if refusal is not None:
+        raise refusal
+    return answer
+
+
 def unit() -> Unit:
     """Return what systemd knows of the engine; a host without systemd or engine has none installed."""
+    found: Unit = _once(UNIT, unit_now)
+    return found
+
+
+def unit_now() -> Unit:
+    """Return what systemd knows of the engine at this moment, whatever it said before."""
     properties = "LoadState,ActiveState,UnitFileState,MainPID,ExecStart,Environment,EnvironmentFiles"
     shown = call("systemctl", "show", UNIT, f"--property={properties}")
     said = dict(line.split("=", 1) for line in shown.text.splitlines() if "=" in line)
@@ -67,6 +103,7 @@ def unit() -> Unit:
         enabled=said.get("UnitFileState") in ("enabled", "enabled-runtime"),
         pid=int(said.get("MainPID") or 0),
         flags=tuple(_flags(said)),
+        moving=said.get("ActiveState") in ("activating", "deactivating", "reloading"),
     )
 
 
@@ -124,7 +161,9 @@ def image_names() -> tuple[str, ...]:
 
 def get(url: str, *, path: str = SOCKET, timeout: float = 20) -> dict[str, Any]:
     """Return the engine's answer to a GET request, a JSON object."""
-    value: dict[str, Any] = _ask(url, dict, path=path, timeout=timeout)
+    value: dict[str, Any] = _once(
+        f"{url} at {os.path.realpath(path)}", lambda: _ask(url, dict, path=path, timeout=timeout)
+    )
     return value
 
 

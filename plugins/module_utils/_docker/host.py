@@ -63,8 +63,17 @@ class Host:
         return _packages.release(self.distribution)
 
 
-def read(*, packages: Iterable[str] = (), disk_path: str = "/var/lib/docker", root: str = "/") -> Host:
-    """Return this host; `root` is where another one's files lie in tests."""
+def read(
+    *,
+    packages: Iterable[str] = (),
+    disk_path: str = "/var/lib/docker",
+    root: str = "/",
+    silent: list[Problem] | None = None,
+) -> Host:
+    """Return this host; `root` is where another one's files lie in tests.
+
+    `silent` gets the Problem of an engine that does not answer, which else is raised.
+    """
     uname = os.uname()
     state = _engine.unit()
     path = os.path.join(root, disk_path.lstrip("/"))
@@ -72,7 +81,16 @@ def read(*, packages: Iterable[str] = (), disk_path: str = "/var/lib/docker", ro
         path = os.path.dirname(path)
     space = os.statvfs(path)
     status = _text(root, "var/lib/dpkg/status")
-    engine = _engine.read(state) if os.geteuid() == 0 else None
+    engine: _engine.Engine | None = None
+    names: tuple[str, ...] = ()
+    try:
+        if os.geteuid() == 0:
+            engine = _engine.read(state)
+            names = _engine.image_names() if engine and engine.images and not engine.containerd_store else ()
+    except Problem as problem:
+        if silent is None:
+            raise
+        silent.append(problem)
     return Host(
         distribution=distribution(_text(root, "etc/os-release") or _text(root, "usr/lib/os-release")),
         kernel=uname.release,
@@ -91,7 +109,7 @@ def read(*, packages: Iterable[str] = (), disk_path: str = "/var/lib/docker", ro
         engine_foreign=_packages.foreign(status, os.path.lexists(os.path.join(root, "snap/docker/current"))),
         unit=state,
         engine=engine,
-        images=_engine.image_names() if engine and engine.images and not engine.containerd_store else (),
+        images=names,
     )
 
 

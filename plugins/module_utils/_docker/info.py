@@ -1,14 +1,13 @@
 # SPDX-FileCopyrightText: The multiarch.drone authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What a runner host is made of, and what it lacks, from the module's options to its result."""
+"""What a runner host is made of, and what it lacks, as the module's result tells it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Mapping
 
 from .._problem import Problem
-from .._values import check_values
 from . import host as _host
 
 if TYPE_CHECKING:
@@ -36,11 +35,9 @@ ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def work(module: Module) -> dict[str, Any]:
-    """Return the result of runner_host_info."""
+def judged(module: Module, host: _host.Host) -> dict[str, Any]:
+    """Return a host as the result tells it; raise a Problem where it lacks what is required."""
     wanted = module.params
-    check_values(ARGUMENTS, wanted)
-    host = _host.read(packages=wanted["packages"], disk_path=wanted["disk_path"])
     problems = _host.problems(host, min_free_gib=wanted["min_free_gib"], engine_source=wanted["engine_source"])
     facts = {**_host.as_result(host, wanted["engine_source"]), "problems": problems}
     lacking = [problems[check] for check in wanted["require"] if check in problems]

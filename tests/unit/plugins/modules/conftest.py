@@ -6,10 +6,13 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from ansible.module_utils import basic
+from ansible_collections.multiarch.drone.plugins.module_utils._docker import engine
 from ansible_collections.multiarch.drone.plugins.module_utils._drone import client
+from ansible_collections.multiarch.drone.plugins.modules import runner_host_info
 from ansible_collections.multiarch.drone.tests.standins.drone import DroneServer
 
 
@@ -35,6 +38,43 @@ def run_module(monkeypatch, capsys):
         return Result(json.loads(capsys.readouterr().out))
 
     return run
+
+
+@pytest.fixture
+def looks_alike(run_module):
+    """Hold runner_host_info to what a layer's own module told in check mode, of the same world: plan, facts and refusal."""
+
+    def compare(option, arguments, predicted):
+        told = run_module(runner_host_info, {option: [arguments] if option == "builders" else arguments})
+        assert not told.failed, told["msg"]
+        assert not told["changed"]
+        layer = told["layers"][option]
+        seen = layer["results"][0] if option == "builders" else layer
+        if predicted.failed:
+            (problem,) = seen["problems"]
+            where, _colon, why = problem.partition(": ")
+            assert where.startswith(option)
+            # The module's name, and the names of all options, of which there is one more for whose builder it is.
+            same = re.sub(r" for \(.*?\) module|Supported parameters include.*", "", predicted["msg"])
+            assert why.startswith(same)
+        else:
+            assert (seen["problems"], layer["problems"]) == ([], [])
+            plan = ("changed", "steps", "diff")
+            assert {key: seen[key] for key in plan} == {key: predicted[key] for key in plan}
+            beside = (*plan, "warnings", "deprecations", "invocation")
+            assert seen["facts"] == {key: value for key, value in predicted.items() if key not in beside}
+            assert [text for text in predicted.get("warnings", ()) if text not in told.get("warnings", ())] == []
+        assert layer["as_declared"] == (option in told["as_declared"])
+        assert layer["as_declared"] == (not predicted.failed and not predicted["changed"] and not layer["busy"])
+        return layer
+
+    return compare
+
+
+@pytest.fixture
+def no_engine(monkeypatch):
+    """A host that systemd has no engine of."""
+    monkeypatch.setattr(engine, "unit_now", engine.Unit)
 
 
 @pytest.fixture

@@ -123,12 +123,13 @@ def recorded(source):
 
 
 @pytest.fixture
-def declare(run_module, host):
+def declare(run_module, host, looks_alike, no_engine):
     """Check mode, run, run again: what they promise to each other is held for every test."""
 
     def call(*platforms, **options):
         arguments = {"platforms": list(platforms), **options}
         predicted = run_module(binfmt_qemu, arguments, check=True)
+        looks_alike("qemu", arguments, predicted)
         assert host.calls == [], "check mode changed something"
         result = run_module(binfmt_qemu, arguments)
         assert predicted.get("steps") == result.get("steps")

@@ -151,10 +151,13 @@ def host(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def declare(host, run_module):
+def declare(host, run_module, looks_alike, no_engine):
     def run(*instances, check=False, **options):
         wanted = {"instances": list(instances), "programs": str(host.top / "programs"), **options}
-        return run_module(buildkitd_instances, wanted, check=check)
+        done = run_module(buildkitd_instances, wanted, check=check)
+        if check:
+            looks_alike("buildkitd", wanted, done)
+        return done
 
     return run
 

@@ -226,10 +226,14 @@ def engine(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def declare(engine, run_module, tmp_path):
+def declare(engine, run_module, looks_alike, no_engine, tmp_path):
     def run(check=False, **arguments):
         engine.calls.clear()
         result = run_module(buildx_builder, {"name": "ci", **arguments}, check=check)
+        if check:
+            called = list(engine.calls)
+            looks_alike("builders", {"name": "ci", **arguments}, result)
+            engine.calls[:] = called
         assert "Traceback" not in result.get("msg", "") + result.get("exception", "")
         return result
 

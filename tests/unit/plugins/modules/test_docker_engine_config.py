@@ -88,8 +88,9 @@ class FakeEngine:
 @pytest.fixture
 def engine(tmp_path, monkeypatch):
     fake = FakeEngine(tmp_path / "docker/daemon.json")
-    for name in ("unit", "restart", "reload", "call"):
+    for name in ("restart", "reload", "call"):
         monkeypatch.setattr(_engine, name, getattr(fake, name))
+    monkeypatch.setattr(_engine, "unit_now", fake.unit)
     monkeypatch.setattr(_engine, "get", fake.info)
     monkeypatch.setattr(_engine, "read", lambda state: _engine.engine_of(fake.info()) if state.active else None)
     monkeypatch.setattr(steps, "RELOAD_SECONDS", 0.2)
@@ -97,10 +98,12 @@ def engine(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def declare(engine, run_module):
+def declare(engine, run_module, looks_alike):
     def run(options=None, *, check=False, **arguments):
         arguments = {"containerd_store": "auto", "path": str(engine.path), "options": options or {}, **arguments}
         done = run_module(docker_engine_config, arguments, check=check)
+        if check:
+            looks_alike("engine", arguments, done)
         if engine.active and not check and not done.failed:
             engine.start()  # what was a success is one at the next start as well
         return done

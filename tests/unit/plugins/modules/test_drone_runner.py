@@ -26,12 +26,15 @@ def host(server, monkeypatch):
 
 
 @pytest.fixture
-def declare(host, server, run_module):
+def declare(host, server, run_module, looks_alike):
     def run(*, check=False, token=True, **options):
         wanted = {"drone_url": server.url, "rpc_secret": server.rpc.secret, "name": NAME, "ready_timeout": 5, **options}
         if token:
             wanted["drone_token"] = server.tokens["octocat"]
-        return run_module(drone_runner, wanted, check=check)
+        done = run_module(drone_runner, wanted, check=check)
+        if check:
+            looks_alike("runner", wanted, done)
+        return done
 
     return run
 
