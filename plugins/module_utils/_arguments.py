@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Mapping
 
 from ansible.module_utils.basic import AnsibleModule
 
+from . import _progress
 from ._passwords import NAME_OF_SECRET, secrets_in
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ class Module(AnsibleModule):  # type: ignore[misc]
     def _load_params(self) -> None:
         # Before the validation, which replaces what is wrong by nothing and quotes it in its message.
         super()._load_params()
+        progress = self.params.pop(_progress.ARGUMENT, None)
         drop_nulls(self.argument_spec, self.params)
         self.no_log_values: Secrets = Secrets()
         self.no_log_values.update(secrets_of(self.argument_spec, self.params))
@@ -95,6 +97,7 @@ class Module(AnsibleModule):  # type: ignore[misc]
                 ValueError,
             ):  # an argument of a wrong type: hide all that may be one
                 self.no_log_values.update(filter(is_telling, texts(self.params)))
+        _progress.begin(progress, lambda text: hide(text, self.no_log_values))
         wrong = wrong_shape(self.argument_spec, self.params)
         if wrong:
             self.fail_json(msg=wrong)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Callable, Mapping, NamedTuple
 
 from ._problem import Problem
+from ._progress import tell
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -71,6 +72,7 @@ def carry_out(plan: Plan, *, check_mode: bool, reread: Callable[[], Mapping[str,
             raise problem
     for step in () if check_mode else plan.afterwards:
         try:
+            tell(step.summary)
             step.apply()
         except (Problem, OSError) as error:
             facts = error.facts if isinstance(error, Problem) else {}
@@ -93,6 +95,7 @@ def take(plan: Plan, reread: Callable[[], Mapping[str, Any]] | None = None) -> t
             if step.check is not None:
                 step.check()
             begun = step
+            tell(step.summary)
             step.apply()
             done.append(step)
         if reread is not None:
@@ -130,6 +133,7 @@ def _taken_back(failed: str, error: Exception, done: Iterable[Step]) -> tuple[Se
         why = ""
         try:
             if step.undo is not None:
+                tell(f"take back: {step.summary}")
                 if step.undo() is not False:
                     restored.append(step.summary)
                 continue

@@ -8,6 +8,7 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING, Any, Callable, Mapping
 
+from . import _progress
 from ._files import sweep_temporary_directories
 from ._problem import Problem
 from ._values import check_values
@@ -31,6 +32,7 @@ def serve(module: AnsibleModule, work: Callable[[AnsibleModule], Mapping[str, An
     except Exception as error:
         result, end = {"msg": _bug(module, error)}, module.fail_json
     finally:
+        _progress.end()
         for number, handler in before.items():
             signal.signal(number, handler)
     if not module._diff:

@@ -22,7 +22,7 @@ from .._passwords import without_passwords
 from .._problem import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 # The option that every module that calls the Docker CLI takes; documented in doc_fragments/docker_cli.py.
 DOCKER_CLI_OPTIONS = {"docker_cli": {"type": "str", "default": "docker"}}
@@ -91,9 +91,14 @@ class Docker(NamedTuple):
         stdin: bytes | None = None,
         timeout: float = 120,
         check: bool = True,
+        heard: Callable[[str], object] | None = None,
     ) -> Output:
-        """Run `docker ARGS` and return what it said; raise a Problem where it fails (unless not `check`) or takes too long."""
-        return self.start(*args, env=env, stdin=stdin, timeout=timeout).wait(check=check)
+        """Run `docker ARGS` and return what it said; raise a Problem where it fails (unless not `check`) or takes too long.
+
+        `heard` gets each line of its standard error as it comes.
+        """
+        call = self.start(*args, env=env, stdin=stdin, timeout=timeout)
+        return call.wait(check=check, heard=heard) if heard else call.wait(check=check)
 
     def start(
         self,
@@ -146,11 +151,15 @@ class Call(NamedTuple):
     timeout: float
     started: float
 
-    def wait(self, *, check: bool = True) -> Output:
-        """Return what the process said when it has ended."""
+    def wait(self, *, check: bool = True, heard: Callable[[str], object] | None = None) -> Output:
+        """Return what the process said when it has ended; `heard` gets each line of its standard error before."""
         left = max(0.1, self.started + self.timeout - time.monotonic())
         try:
-            out, err = self.process.communicate(self.stdin, timeout=left)
+            out, err = (
+                self._listen(heard, left)
+                if heard and self.stdin is None
+                else self.process.communicate(self.stdin, timeout=left)
+            )
         except subprocess.TimeoutExpired as error:
             self.end()
             raise Problem(
@@ -165,11 +174,36 @@ class Call(NamedTuple):
             raise output.problem()
         return output
 
+    def _listen(self, heard: Callable[[str], object], left: float) -> tuple[bytes, bytes]:
+        """Return both outputs, as `communicate` does, and hand over each line of the second one."""
+        import threading  # only who listens needs it
+
+        said: tuple[list[bytes], list[bytes]] = ([], [])
+
+        def read(stream: Any, lines: list[bytes], each: Callable[[str], object] | None) -> None:
+            for line in stream:
+                lines.append(line)
+                if each is not None:
+                    each(_text(line))
+
+        streams = ((self.process.stdout, said[0], None), (self.process.stderr, said[1], heard))
+        threads = [threading.Thread(target=read, args=stream, daemon=True) for stream in streams]
+        for thread in threads:
+            thread.start()
+        deadline = time.monotonic() + left
+        for thread in threads:
+            thread.join(max(0.1, deadline - time.monotonic()))
+            if thread.is_alive():
+                raise subprocess.TimeoutExpired(self.argv, self.timeout)
+        self.process.wait(max(0.1, deadline - time.monotonic()))
+        return b"".join(said[0]), b"".join(said[1])
+
     def end(self) -> None:
         """Kill the process and its children."""
         with contextlib.suppress(OSError):  # it has ended by itself
             os.killpg(self.process.pid, 9)
-        self.process.communicate()
+        with contextlib.suppress(ValueError):  # a thread that listens reads it to its end, and closes it
+            self.process.communicate()
 
 
 def docker_config_dir(env: Mapping[str, str]) -> str:

@@ -16,8 +16,10 @@ from .._docker.cli import Docker, Output, last_words
 from .._files import temporary_directory
 from .._passwords import without_passwords
 from .._problem import Problem
+from .._progress import tell, wanted
 from . import inputs as _inputs
 from .build import KEY, Build
+from .plain import Vertices
 from .registry import Absent, Access, Denied, Image, missing, read_all
 
 if TYPE_CHECKING:
@@ -120,7 +122,9 @@ def run(build: Build, docker: Docker, input_digest: str) -> Built:
             **{secret.variable: secret.value for secret in build.secrets if not secret.src},
         }
         arguments = build.arguments(input_digest=input_digest, metadata_file=metadata_file)
-        output = docker.run(*arguments, env=environment, timeout=build.options["timeout"], check=False)
+        tell(f"building {', '.join(map(str, build.tags)) or without_passwords(build.context)}")
+        heard = Vertices().hear if wanted() else None
+        output = docker.run(*arguments, env=environment, timeout=build.options["timeout"], check=False, heard=heard)
         log = _log(build, output)
         if output.rc:
             raise _failure(build, output, log)

@@ -17,6 +17,7 @@ import subprocess
 import time
 from typing import TYPE_CHECKING, Iterable, Mapping
 
+from .. import _progress
 from .._change import Step
 from .._docker.cli import last_words
 from .._docker.engine import call, must
@@ -34,6 +35,9 @@ REHEARSAL_SECONDS = 15
 REASON = r".*(level=(error|fatal)|\berror\b)"
 # Builds that were cancelled get this long to end.
 CANCEL_SECONDS = 120
+# How often the builds of a runner that drains are looked at for who waits, and how many are named.
+PROGRESS_SECONDS = 5
+BUILDS_TOLD = 3
 
 
 class Change:
@@ -185,7 +189,7 @@ def _pull(image: str) -> None:
 def _drain(policy: Policy) -> None:
     """Stop the runner when its builds have ended; raise a Problem where that takes longer than it may."""
     must("systemctl", "stop", "--no-block", UNIT)
-    if _until_stopped(policy.timeout):
+    if _until_stopped(policy.timeout, policy.name):
         if prune.started(prune.Engine(), CONTAINER):
             # One that its service has lost (Docker died): nothing has asked it to stop yet.
             call("docker", "stop", CONTAINER, timeout=policy.timeout)
@@ -261,16 +265,40 @@ def _still_draining(what: str, builds: Iterable[str]) -> Problem:
     )
 
 
-def _until_stopped(seconds: float) -> bool:
-    """Wait until the service has stopped; tell whether it has."""
+def _until_stopped(seconds: float, name: str = "") -> bool:
+    """Wait until the service has stopped; return whether it has. Where somebody waits, say what a runner of that name still does."""
     deadline = time.monotonic() + seconds
+    told = time.monotonic()
     while True:
         (service,) = services(UNIT)
         if service.state in ("inactive", "failed"):
             return True
         if time.monotonic() > deadline:
             return False
+        if name and _progress.wanted() and time.monotonic() > told:
+            _progress.tell(f"draining {name}: {_left()}")
+            told = time.monotonic() + PROGRESS_SECONDS
         time.sleep(0.3)
+
+
+def _left() -> str:
+    """Return which builds a runner that drains still has, by the containers of their steps."""
+    try:
+        live = prune.find(prune.Engine(timeout=5), CONTAINER, builders=False).live
+    except (OSError, ValueError, Problem):
+        return "its builds cannot be read"
+    began: dict[str, float] = {}
+    for thing in live:
+        if thing.build:
+            began[thing.build] = min(thing.created, began.get(thing.build, thing.created))
+    oldest = sorted(began, key=lambda build: began[build])
+    builds = [f"{build} for {_progress.duration(time.time() - began[build])}" for build in oldest[:BUILDS_TOLD]]
+    more = f", and {len(oldest) - BUILDS_TOLD} more" if len(oldest) > BUILDS_TOLD else ""
+    return (
+        f"{len(oldest)} build{'' if len(oldest) == 1 else 's'} left, {', '.join(builds)}{more}"
+        if builds
+        else "no build left"
+    )
 
 
 def _listen(process: subprocess.Popen[bytes], word: str, seconds: float) -> str | None:

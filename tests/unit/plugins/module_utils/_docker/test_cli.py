@@ -73,6 +73,18 @@ def test_a_call_that_hangs_is_ended_with_its_children(cli, tmp_path):
     assert not (tmp_path / "survived").exists()
 
 
+def test_who_listens_gets_each_line_as_it_comes_and_the_output_is_the_same(cli):
+    heard = []
+    output = cli("echo one >&2; echo out; echo two >&2; exit 3").run("build", check=False, heard=heard.append)
+    assert heard == ["one\n", "two\n"]
+    assert (output.rc, output.out, output.err) == (3, "out\n", "one\ntwo\n")
+
+
+def test_a_call_that_is_listened_to_ends_at_its_time_limit_with_its_children(cli):
+    with pytest.raises(Problem, match=r"did not end within 1 s"):
+        cli("echo one >&2; sleep 60 & sleep 60").run("build", timeout=1, heard=lambda _line: None)
+
+
 def test_calls_run_beside_each_other(cli):
     docker = cli("sleep 0.4; echo $1")
     started = time.monotonic()
