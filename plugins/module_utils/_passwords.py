@@ -48,6 +48,15 @@ def _shown(match: re.Match[str]) -> str:
 
 def secrets_in(text: str) -> Iterator[str]:
     """Return the secrets in a text: of its URLs, and what `name=value` sets where the name is one of a secret."""
+    yield from url_secrets(text)
+    if "=" in text:
+        for match in _ATTRIBUTE.finditer(text):
+            if match[1].startswith("env.") or NAME_OF_SECRET.search(match[1]):
+                yield match[2]
+
+
+def url_secrets(text: str) -> Iterator[str]:
+    """Return the passwords and tokens of a text's URLs, as they are written and as they are meant."""
     from urllib.parse import unquote
 
     if "@" in text and "://" in text:
@@ -62,7 +71,3 @@ def secrets_in(text: str) -> Iterator[str]:
             for secret in found:
                 yield secret
                 yield unquote(secret)
-    if "=" in text:
-        for match in _ATTRIBUTE.finditer(text):
-            if match[1].startswith("env.") or NAME_OF_SECRET.search(match[1]):
-                yield match[2]

@@ -73,8 +73,8 @@ options:
     type: str
   build_args:
     description:
-      - Values for C(ARG). They are visible in the image's history and in the host's process list, so they are no place for
-        secrets; see O(secrets).
+      - Values for C(ARG). They are visible in the image's history, so they are no place for secrets; see O(secrets).
+      - A value that its name or a password in its URL shows to be one all the same is no argument of a process.
     type: dict
     default: {}
   build_contexts:
@@ -108,7 +108,10 @@ options:
     elements: str
     default: []
   cache_from:
-    description: Where BuildKit looks for a cache, such as V(type=registry,ref=registry.example.com/app:cache).
+    description:
+      - Where BuildKit looks for a cache, such as V(type=registry,ref=registry.example.com/app:cache).
+      - The keys of one S3 login, here and in O(cache_to), travel in the environment of the build's process. Those of several, and
+        C(secret_access_key) of Azure, are arguments of it, which every user of the host can read while it builds.
     type: list
     elements: str
     default: []

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -34,17 +35,25 @@ def _stage(docker: Docker, store: Store, wish: Wish, builder: Builder) -> tuple[
         from .. import _toml
 
         write_atomically(config, _toml.dump(wish.source), mode=0o600)
+    kept: dict[str, str] = {}
     for index, node in enumerate(builder.nodes):
         words = ["--name", builder.name, "--driver", builder.driver, "--node", node.name]
         words += ["--append"] if index else []
         words += ["--platform", ",".join(node.platforms)] if node.platforms else []
         for name, value in node.driver_opts.items():
+            if name.startswith("env."):  # it may hold a password, and every user of the host sees a process's arguments
+                kept[f"multiarch.drone.{index}.{len(kept)}"] = str(value)
+                value = list(kept)[-1]
             words += ["--driver-opt", _csv(f"{name}={value}")]
         words += ["--buildkitd-flags", shlex.join(node.flags)] if node.flags else []
         words += ["--buildkitd-config", config] if wish.source else []
         words += [node.endpoint] if driver_of(builder.driver).takes_endpoint else []
         docker.run("buildx", "create", *words, env={"BUILDX_CONFIG": store.dir})
     raw = store.read(os.path.join("instances", builder.name)) or b""
+    if kept and raw:
+        for word, value in kept.items():
+            raw = raw.replace(f'"{word}"'.encode(), _json(value))
+        write_atomically(os.path.join(store.dir, "instances", builder.name), raw, mode=0o600)
     staged = store.builder(builder.name)
     if staged is None or differs(wish, staged):
         made, wanted = stored_state(wish, staged), wished_state(wish)
@@ -56,6 +65,14 @@ def _stage(docker: Docker, store: Store, wish: Wish, builder: Builder) -> tuple[
             "please report this, with the version of buildx",
         )
     return raw, staged
+
+
+def _json(text: str) -> bytes:
+    """Return a text as buildx's file has it: as Go writes JSON."""
+    quoted = json.dumps(text, ensure_ascii=False)
+    for letter in "<>&\u2028\u2029":
+        quoted = quoted.replace(letter, f"\\u{ord(letter):04x}")
+    return quoted.encode("utf-8", "surrogateescape")
 
 
 def _csv(field: str) -> str:

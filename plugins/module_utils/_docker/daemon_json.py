@@ -12,6 +12,8 @@ from __future__ import annotations
 import re
 from typing import Any, Mapping
 
+from .._passwords import NAME_OF_SECRET, without_passwords
+
 # Options that the engine takes over on SIGHUP (docs.docker.com: dockerd, "configuration reload behavior"); any other
 # needs a restart, and so does the feature that changes where images are stored.
 RELOADABLE = {
@@ -195,21 +197,6 @@ def _bare(address: str) -> str:
     return re.sub(r"^https?://(?=[^/]*/*$)", "", address).rstrip("/")
 
 
-_PASSWORD = re.compile(r"(://[^/\s:@]*):([^/\s@]+)@")
-_NAME_OF_SECRET = re.compile(r"token|secret|password|credential", re.IGNORECASE)
-
-
-def secrets(value: Any, name: str = "") -> set[str]:
-    """Return the passwords of a value's URLs, and everything that is named as a secret."""
-    if isinstance(value, Mapping):
-        return {secret for key, element in value.items() for secret in secrets(element, str(key))}
-    if isinstance(value, list):
-        return {secret for element in value for secret in secrets(element, name)}
-    if not isinstance(value, str) or not value:
-        return set()
-    return {value} if _NAME_OF_SECRET.search(name) else {match[1] for match in _PASSWORD.findall(value)}
-
-
 def _hidden(value: Any, name: str = "") -> Any:
     """Return a value with its secrets replaced."""
     if isinstance(value, Mapping):
@@ -217,5 +204,5 @@ def _hidden(value: Any, name: str = "") -> Any:
     if isinstance(value, list):
         return [_hidden(element, name) for element in value]
     if isinstance(value, str):
-        return "…" if _NAME_OF_SECRET.search(name) else _PASSWORD.sub(r"\1:…@", value)
+        return "…" if NAME_OF_SECRET.search(name) else without_passwords(value)
     return value

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 def work(module: Module) -> dict[str, Any]:
     """Return the result of docker_engine_config."""
     wanted = module.params
-    # Ansible prints a module's arguments with -vvv.
-    module.no_log_values.update(daemon_json.secrets(wanted["options"]) | daemon_json.secrets(wanted["defaults"]))
     check_values(ARGUMENTS, wanted)
     world = read(wanted["path"])
     options: dict[str, Any] = {}

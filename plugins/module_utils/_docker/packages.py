@@ -9,8 +9,14 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Iterable, Mapping
 
+from .._passwords import without_passwords
+from .._problem import Problem
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+# Debian Policy 5.6.1, and as apt takes it an architecture. No option of apt's, and no minus behind it, with which apt removes.
+_NAME = re.compile(r"[a-z0-9][a-z0-9.+-]*[a-z0-9.+](?::[a-z0-9-]+)?")
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,16 @@ def release(distribution: Mapping[str, str]) -> tuple[str, str]:
     """Return a distribution's id and version; a testing release is known by its codename alone."""
     codename = re.split(r"[/ ]", distribution["codename"])[0]
     return distribution["id"], distribution["version"] or CODENAMES.get(codename, "")
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Raise a Problem for the first name that no package has."""
+    for name in names:
+        if not _NAME.fullmatch(name):
+            raise Problem(
+                f"packages: {without_passwords(name)[:80]!r} is not a valid name of a package",
+                "write it as apt list shows it, without a version",
+            )
 
 
 def installed(status: str, names: Iterable[str]) -> dict[str, str]:

@@ -13,6 +13,7 @@ from .._docker import engine as _engine
 from .._docker import host as _host
 from .._docker.info import ARGUMENTS as HOST
 from .._docker.info import judged
+from .._docker.packages import check_names
 from .._problem import Problem
 from .._values import check_values
 from .busy import drains, locks, moves, traces
@@ -51,6 +52,7 @@ def work(module: Module) -> dict[str, Any]:
     """Return the result of runner_host_info."""
     wanted = module.params
     check_values(ARGUMENTS, wanted)
+    check_names(wanted["packages"])
     if wanted["timeout"] < 1:
         raise Problem("timeout: nothing is read in less than a second", "write a number from 1 on")
     asked = [name for name in LAYERS if wanted[name] is not None]

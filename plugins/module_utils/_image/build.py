@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Mapping
 
+from .._passwords import NAME_OF_SECRET, secrets_in, url_secrets, without_passwords
 from .._platform import Platform, parse_all
 from .._problem import Problem, suggest
 from .reference import Reference
@@ -50,6 +51,12 @@ VALUES = {
     "target": "--target",
 }
 SWITCHES = {"load": "--load", "no_cache": "--no-cache", "pull": "--pull"}
+# Attribute of an S3 cache, variable that buildx takes it from where it is not there.
+AWS = {
+    "access_key_id": "AWS_ACCESS_KEY_ID",
+    "secret_access_key": "AWS_SECRET_ACCESS_KEY",
+    "session_token": "AWS_SESSION_TOKEN",
+}
 # What `--push` means, in words that BuildKit alone reads (an empty `push` is true to it): with the driver docker, buildx 0.13 (not
 # 0.38) would have the engine push everything again, whose questions for a tag cross its own changes of it.
 PUSH = "--output=type=image,push="
@@ -115,9 +122,33 @@ class Build:
         """Return the places of the outputs where nothing is on this host."""
         return [place for place in map(_place, self.options["outputs"]) if place and not _is_written(place)]
 
+    def environment(self) -> dict[str, str]:
+        """Return the variables in which secrets travel: every user of the host sees a process's arguments."""
+        found = {secret.variable: secret.value for secret in self.secrets if not secret.src}
+        for name, value in self.options["build_args"].items():
+            is_secret = NAME_OF_SECRET.search(name) or any(True for _one in secrets_in(as_text(value)))
+            if is_secret and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) and name not in found:
+                found[name] = as_text(value)
+        proxies = [name for name in found if name.lower().endswith("_proxy")]
+        if proxies and any(name.lower().endswith("_proxy") for name in os.environ):
+            return {name: value for name, value in found.items() if name not in proxies}
+        if proxies:  # those of the build, and not of the CLI itself
+            found.update(NO_PROXY="*", no_proxy="*")
+        return {**_aws(self.options), **found, **{variable: header for _id, variable, header in self._logins()}}
+
+    def _logins(self) -> list[tuple[str, str, str]]:
+        """Return the logins of Git contexts: the secret's name for BuildKit, the variable that it travels in, the header."""
+        urls = (self.context, *map(str, self.options["build_contexts"].values()))
+        headers = {host: header for _url, host, header in map(split_login, urls) if header}
+        return [
+            (f"GIT_AUTH_HEADER.{host}", f"MULTIARCH_GIT_AUTH_{number}", header)
+            for number, (host, header) in enumerate(headers.items())
+        ]
+
     def arguments(self, *, input_digest: str, metadata_file: str) -> list[str]:
-        """Return the arguments of `docker` for this build; secrets are not among them."""
+        """Return the arguments of `docker` for this build; what `environment` has is not among them."""
         options = self.options
+        hidden = self.environment()
         args = ["buildx", "build", "--progress", "plain", "--metadata-file", metadata_file]
         for name, flag in VALUES.items():
             args += [flag, str(options[name])] if options[name] else []
@@ -127,21 +158,25 @@ class Build:
             args += ["--tag", str(tag)]
         for name, flag in PAIRS.items():
             for key, value in options[name].items():
-                args += [flag, f"{key}={as_text(value)}"]
+                text = split_login(as_text(value))[0] if name == "build_contexts" else as_text(value)
+                # Of an argument without a value, buildx takes that of its environment.
+                args += [flag, key if name == "build_args" and key in hidden else f"{key}={text}"]
         if input_digest:
             args += ["--annotation", f"{'index' if self.makes_index else 'manifest'}:{KEY}={input_digest}"]
         for name, flag in LISTS.items():
             for value in options[name]:
-                args += [flag, str(value)]
+                args += [flag, _without_keys(value) if "AWS_SECRET_ACCESS_KEY" in hidden else str(value)]
         for host, address in options["add_hosts"].items():
             args += ["--add-host", f"{host}={address}" if ":" in str(address) else f"{host}:{address}"]
         for secret in self.secrets:
             args += ["--secret", f"id={secret.id}," + (f"src={secret.src}" if secret.src else f"env={secret.variable}")]
+        for name, variable, _header in self._logins():
+            args += ["--secret", f"id={name},env={variable}"]
         args += [flag for name, flag in SWITCHES.items() if options[name]]
         if options["push"]:
             args.append("--push" if options["outputs"] or options["load"] else PUSH)
         args += ["--call", "check"] if options["call"] == "check" else []
-        return [*args, "--", self.context]
+        return [*args, "--", split_login(self.context)[0]]
 
 
 def wish(params: Mapping[str, Any]) -> Build:
@@ -201,6 +236,24 @@ def is_url(text: str) -> bool:
     return is_git(text) or bool(re.match(r"https?://", text))
 
 
+def split_login(url: str) -> tuple[str, str, str]:
+    """Return a URL without user and password, its host, and the header that logs in there ("" where nothing was to log in with)."""
+    match = re.fullmatch(r"(https?://)(?:([^/?#]*)@)?([^/@?#]+)(.*)", url, re.DOTALL | re.IGNORECASE)
+    if not match or not match[2] or not any(_is_login(match[2], one) for one in url_secrets(url)):
+        return url, "", ""
+    from base64 import b64encode
+    from urllib.parse import unquote
+
+    user, _colon, password = match[2].partition(":")
+    login = f"{unquote(user)}:{unquote(password)}".encode("utf-8", "surrogateescape")
+    return f"{match[1]}{match[3]}{match[4]}", match[3], f"basic {b64encode(login).decode()}"
+
+
+def _is_login(userinfo: str, secret: str) -> bool:
+    """Tell a token from a name, with which alone nobody logs in."""
+    return ":" in userinfo or len(secret) >= 20 or (len(secret) >= 8 and any(letter.isdigit() for letter in secret))
+
+
 def is_git(text: str) -> bool:
     """Whether Docker takes a URL for a Git repository."""
     return bool(
@@ -214,6 +267,11 @@ def _context(text: str) -> str:
     if os.path.isdir(path) and os.path.isabs(path):
         return path
     if is_url(text):
+        if split_login(text)[2] and not is_git(text):
+            raise Problem(
+                f"the context {without_passwords(text)} has a password, which every user of the host could read while it builds",
+                "download it first (ansible.builtin.get_url), and give the directory",
+            )
         return text
     if not os.path.isabs(path):
         raise Problem(
@@ -278,6 +336,23 @@ def _check_type(text: str, option: str, what: str, known: Sequence[str]) -> None
 def _fields(text: str) -> dict[str, str]:
     """Return `type=local,dest=/srv/out` as a table."""
     return {key.strip(): value.strip() for key, _equals, value in (field.partition("=") for field in text.split(","))}
+
+
+def _aws(options: Mapping[str, Any]) -> dict[str, str]:
+    """Return the login of S3 caches as variables, which buildx reads where an entry has none; {} where entries differ in it."""
+    texts = [text for name in ("cache_from", "cache_to") for text in options[name] if _fields(text).get("type") == "s3"]
+    logins = [{key: _fields(text).get(key, "") for key in AWS} for text in texts]
+    if not logins or any(login != logins[0] for login in logins) or any('"' in text for text in texts):
+        return {}
+    given = all(logins[0][key] for key in ("access_key_id", "secret_access_key"))
+    return {variable: logins[0][key] for key, variable in AWS.items()} if given else {}
+
+
+def _without_keys(text: Any) -> str:
+    """Return a cache's entry without the login that travels in the environment."""
+    if _fields(str(text)).get("type") != "s3":
+        return str(text)
+    return ",".join(field for field in str(text).split(",") if field.partition("=")[0].strip() not in AWS)
 
 
 def _place(output: str) -> str:

@@ -119,7 +119,7 @@ def run(build: Build, docker: Docker, input_digest: str) -> Built:
             # Whether there are attestations is said by the options, or the input digest would not know of them.
             "BUILDX_NO_DEFAULT_ATTESTATIONS": "false",
             "BUILDX_METADATA_PROVENANCE": "disabled",
-            **{secret.variable: secret.value for secret in build.secrets if not secret.src},
+            **build.environment(),
         }
         arguments = build.arguments(input_digest=input_digest, metadata_file=metadata_file)
         tell(f"building {', '.join(map(str, build.tags)) or without_passwords(build.context)}")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Mapping
 
 from .._passwords import without_passwords
 from .._problem import Problem
-from .build import as_text, is_git, is_url
+from .build import as_text, is_git, is_url, split_login
 from .context import digest_tree, read_ignore
 from .dockerfile import Needs, needs
 from .reference import Reference
@@ -138,25 +138,34 @@ def _git(url: str, file: str | None, deadline: float) -> tuple[str, str]:
         raise Problem(unknown, "write the ref and directory as #REF:DIRECTORY")
     ref, directory = (*fragment.split(":", 1), "")[:2]
     remote = f"https://{remote}" if remote.startswith("github.com/") else remote
+    remote, host, header = split_login(remote)
+    login = {}
+    if header:  # not as an argument, which every user of the host can read
+        scheme = remote.partition("://")[0]
+        login = {
+            "GIT_CONFIG_COUNT": "1",
+            "GIT_CONFIG_KEY_0": f"http.{scheme}://{host}/.extraHeader",
+            "GIT_CONFIG_VALUE_0": f"Authorization: {header}",
+        }
     if not re.fullmatch(r"[\w./-]*", ref) or ref.startswith("-"):
         raise Problem(f"{ref!r} in the context's URL is not a Git ref", "give a branch, a tag or a commit")
     with temporary_directory(large=True) as repository:
-        _run_git(repository, deadline, "init", "--quiet")
-        _run_git(repository, deadline, "remote", "add", "origin", remote)
+        _run_git(repository, deadline, login, "init", "--quiet")
+        _run_git(repository, deadline, login, "remote", "add", "origin", remote)
         # Only what the Dockerfile needs: a server that filters sends no other file.
         fetch = ("fetch", "--quiet", "--depth=1", "--filter=blob:none", "--no-tags", "origin", ref or "HEAD")
-        _run_git(repository, deadline, *fetch)
-        commit = _run_git(repository, deadline, "rev-parse", "FETCH_HEAD^{commit}").strip()
+        _run_git(repository, deadline, login, *fetch)
+        commit = _run_git(repository, deadline, login, "rev-parse", "FETCH_HEAD^{commit}").strip()
         content = ""
         if file is not None:
             path = os.path.normpath(os.path.join(directory.strip("/"), file or "Dockerfile"))
-            if _run_git(repository, deadline, "ls-tree", "FETCH_HEAD", "--", path).startswith("120000 "):
+            if _run_git(repository, deadline, login, "ls-tree", "FETCH_HEAD", "--", path).startswith("120000 "):
                 raise Problem(f"{unknown}: its Dockerfile {path} is a link", "name the file that it leads to in file")
-            content = _run_git(repository, deadline, "show", f"FETCH_HEAD:{path}")
+            content = _run_git(repository, deadline, login, "show", f"FETCH_HEAD:{path}")
     return f"{remote}#{commit}:{directory.strip('/')}", content
 
 
-def _run_git(repository: str, deadline: float, *args: str) -> str:
+def _run_git(repository: str, deadline: float, login: Mapping[str, str], *args: str) -> str:
     import subprocess
 
     environment = {
@@ -164,6 +173,7 @@ def _run_git(repository: str, deadline: float, *args: str) -> str:
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_SSH_COMMAND": os.environ.get("GIT_SSH_COMMAND", "ssh -o BatchMode=yes"),
         "GIT_ALLOW_PROTOCOL": "https:http:git:ssh",
+        **login,
     }
     try:
         # Not run_command: no module is here, and a deadline is.

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Mapping
 
-from .._arguments import Module
+from .._arguments import Module, is_telling, texts
 from .._drone.client import OPTIONS
+from .._passwords import url_secrets
 from .git import tokens_within
 from .plugins import credentials_within
 from .spec import SPEC
@@ -78,6 +79,8 @@ class PipelineModule(Module):
         super()._load_params()
         given = [self.params.get("pipeline"), self.params.get("repos")]
         self.no_log_values.update(credentials_within(given))
+        for text in texts(given):
+            self.no_log_values.update(one for one in url_secrets(text) if is_telling(one) and not one.startswith("$"))
         if not self.params.get("git_password"):  # with it, what a URL has is a name
             self.no_log_values.update(tokens_within(self.params.get("repos")))
 

@@ -24,6 +24,7 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from .._arguments import texts
 from .._files import make_directory, make_temporary_directory, remove_temporary_directory
+from .._passwords import without_passwords
 from .._problem import Problem, suggest
 
 _URL = "write ssh://, https://, file://, user@host:path or an absolute path"
@@ -124,7 +125,9 @@ class Remote:
             parts = urlsplit(text)
             parts.port  # noqa: B018  # a number, or a ValueError
         except ValueError as error:
-            raise Problem(f"{without_userinfo(url)!r} is not the URL of a git repository: {error}", _URL) from error
+            # The error quotes the part that it does not understand, which may be half a password.
+            said = "" if "@" in text else f": {error}"
+            raise Problem(f"{without_userinfo(url)!r} is not the URL of a git repository{said}", _URL) from error
         if parts.scheme in ("http", "https"):
             if not parts.hostname:
                 raise Problem(f"{without_userinfo(url)!r} names no host", _URL)
@@ -441,7 +444,7 @@ class Branch:
 
 def without_userinfo(text: str) -> str:
     """Return a text without what stands before the @ of its URLs."""
-    return re.sub(r"(https?://)[^/\s]*@", r"\1", text, flags=re.IGNORECASE)
+    return without_passwords(re.sub(r"(https?://)[^/\s]*@", r"\1", text, flags=re.IGNORECASE))
 
 
 def tokens_within(value: object) -> Iterator[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .._change import carry_out
+from .._docker.packages import check_names
 from . import apt
 from .plan import brought, missing, plan_absent, plan_present, take_back, view
 from .world import Entry, read
@@ -20,6 +21,7 @@ def work(module: Module) -> dict[str, Any]:
     """Return the result of host_record."""
     wanted = module.params
     role, packages, files = wanted["role"], tuple(wanted["packages"]), tuple(wanted["files"])
+    check_names(packages)
     if wanted["state"] == "absent":
         return _absent(role, packages, purge=wanted["purge"], check_mode=module.check_mode)
     return _present(role, packages, files, check_mode=module.check_mode)
