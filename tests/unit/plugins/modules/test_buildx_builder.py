@@ -192,7 +192,10 @@ class Engine:
             "Config": {
                 "Image": image,
                 "Cmd": [*(["--config", "/etc/buildkit/buildkitd.toml"] if toml else []), *node["Flags"]],
-                "Env": ["PATH=/bin"],
+                "Env": [
+                    "PATH=/bin",
+                    *(f"{name[4:]}={value}" for name, value in opts.items() if name.startswith("env.")),
+                ],
             },
             "HostConfig": {"Memory": memory, "NetworkMode": "bridge", "RestartPolicy": {"Name": "unless-stopped"}},
             "Toml": toml,
@@ -460,6 +463,16 @@ def test_info_tells_of_builders_and_orphans_and_changes_nothing(declare, engine,
 def test_the_values_of_variables_are_in_no_result(declare, engine, more):
     done = declare(**{"nodes": [{"driver_opts": {"env.TOKEN": "s3cret-value"}}], "check": True, **more})
     assert "s3cret-value" not in json.dumps(done)
+
+
+def test_the_values_of_variables_are_no_arguments_of_a_process(declare, engine, tmp_path):
+    value = "http://joe:s3cret<&>\"\\'@proxy\u2028é"
+    done = declare(nodes=[{"driver_opts": {"env.HTTP_PROXY": value, "memory": "1g"}}])
+    assert not done.failed, done
+    assert not any("s3cret" in call for call in map(str, engine.calls))
+    [path] = [path for path in tmp_path.rglob("instances/*") if path.is_file()]
+    assert json.loads(path.read_text())["Nodes"][0]["DriverOpts"]["env.HTTP_PROXY"] == value
+    assert not declare(nodes=[{"driver_opts": {"env.HTTP_PROXY": value, "memory": "1g"}}])["changed"]
 
 
 def test_absent_that_fails_keeps_the_default_builder(declare, engine, run_module):

@@ -19,6 +19,7 @@ from ansible_collections.multiarch.drone.plugins.module_utils import _files
 from ansible_collections.multiarch.drone.tests.standins.drone import DroneServer
 from ansible_collections.multiarch.drone.tests.unit.plugins.modules.every_module import (
     MODULES,
+    NEEDED,
     give,
     imported,
     spec_of,
@@ -36,22 +37,6 @@ SHAPES = (
     None, True, False, [], {}, [None], [[]], [{}], [[[]]], {"": ""}, {"a": None}, {"a": {"b": [1]}}, {"1": 2}, [1, "a", None, {}],
     [True], {"a": []}, [""], {"a\0b": "c"}, {"worker": {"oci": True}}, {"features": 1}, {"log-opts": [1]},
 )  # fmt: skip
-# What a module needs, so that what is tried is the option and not that another one is missing.
-NEEDED = {
-    "binfmt_qemu": {"platforms": ["linux/arm64"]},
-    "buildkitd_instances": {"instances": [{"name": "one"}]},
-    "buildx_builder": {"name": "one"},
-    "buildx_image": {"context": ".", "tags": ["one"]},
-    "drone_cron": {"crons": [{"repo": "octocat/app1", "name": "one", "expr": "@daily"}]},
-    "drone_pipeline": {"path": "/tmp", "pipeline": {"steps": [{"name": "one", "image": "alpine", "commands": ["true"]}]}},
-    "drone_repo": {"repos": [{"slug": "octocat/app1"}]},
-    "drone_repo_trust": {"repos": ["octocat/app1"]},
-    "drone_runner": {"drone_url": "https://drone.example.com", "rpc_secret": "0123456789abcdef"},
-    "drone_secret": {"secrets": [{"repo": "octocat/app1", "name": "one", "value": "two"}]},
-    "drone_template": {"templates": [{"namespace": "octocat", "name": "one.yaml", "data": "kind: pipeline"}]},
-    "drone_user": {"users": [{"login": "one"}]},
-    "image_platforms_info": {"images": ["localhost:1/one"]},
-}  # fmt: skip
 BUG = "this is a bug in"
 
 

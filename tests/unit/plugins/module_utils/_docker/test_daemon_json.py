@@ -157,6 +157,19 @@ def test_an_engine_that_was_never_told_is_seen() -> None:
     }
 
 
+@pytest.mark.parametrize("password", ["p@ss", "p/ss", "p%40ss", "p:ss"])
+def test_a_password_with_any_character_is_hidden_whole(password) -> None:
+    config = {
+        "proxies": {"https-proxy": f"http://joe:{password}@proxy.example.com:3128"},
+        "registry-mirrors": ["https://tok3n@m"],
+    }
+    shown = str(dj.without_secrets({}, config))
+    assert "ss@" not in shown
+    assert password not in shown
+    assert "tok3n" not in shown
+    assert "@proxy.example.com:3128" in shown
+
+
 def test_passwords_are_never_shown_but_their_change_is() -> None:
     old = {
         "proxies": {"http-proxy": "http://me:hunter2@proxy:1"},

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from ansible_collections.multiarch.drone.plugins.module_utils import _problem
 from ansible_collections.multiarch.drone.plugins.module_utils._docker import engine as _engine
 from ansible_collections.multiarch.drone.plugins.module_utils._docker import host as _host
 from ansible_collections.multiarch.drone.plugins.module_utils._docker import packages as _packages
@@ -279,3 +280,27 @@ def test_an_engine_too_old_for_the_store_is_not_told_to_turn_it_on() -> None:
     said = problems(replace(GOOD, engine=holding(version="20.10.24+dfsg1")))["image_store"]
     assert "use Docker 24.0 or later" in said
     assert "=true" not in said
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "-oDPkg::Pre-Invoke::=id",
+        "--purge",
+        "docker.io-",
+        "/tmp/evil.deb",
+        "a b",
+        "",
+        "x",
+        "Docker",
+        "https://joe:pw@h/x",
+    ],
+)
+def test_what_is_no_name_of_a_package_is_refused(name):
+    with pytest.raises(_problem.Problem, match="is not a valid name of a package") as caught:
+        _packages.check_names(["docker.io", name])
+    assert "pw@" not in str(caught.value)
+
+
+def test_names_of_packages_are_those_of_debian_and_ubuntu():
+    _packages.check_names(["docker.io", "g++", "libstdc++6", "qemu-user-static", "libc6:arm64", "0ad", "docker-ce-cli"])

@@ -191,3 +191,57 @@ def test_an_output_is_unwritten_where_nothing_is_at_its_place(context, tmp_path,
 def test_a_secret_is_not_shown_when_a_build_is_printed(context):
     build = wish(context, secrets=[{"id": "a", "value": "s3cret"}])
     assert "s3cret" not in repr(build.secrets) + " ".join(arguments(build))
+
+
+def test_what_may_be_a_secret_is_no_argument_of_the_process(context, monkeypatch):
+    for name in [name for name in _build.os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    s3 = "type=s3,region=eu,access_key_id=marked1,secret_access_key=marked2,bucket=b"
+    build = wish(
+        context,
+        build_args={"A_TOKEN": "marked3", "HTTP_PROXY": "http://joe:marked4@proxy:3128", "A": "b"},
+        build_contexts={"other": "https://joe:marked5@git.example.com:8443/a.git#main"},
+        cache_from=[s3],
+        cache_to=[f"{s3},mode=max", "type=inline"],
+    )
+    text = "\0".join(arguments(build))
+    assert "marked" not in text
+    for part in (
+        ["--build-arg", "A_TOKEN", "--build-arg", "HTTP_PROXY", "--build-arg", "A=b"],
+        ["--build-context", "other=https://git.example.com:8443/a.git#main"],
+        ["--cache-from", "type=s3,region=eu,bucket=b", "--cache-to", "type=s3,region=eu,bucket=b,mode=max"],
+        ["--secret", "id=GIT_AUTH_HEADER.git.example.com:8443,env=MULTIARCH_GIT_AUTH_0"],
+    ):
+        assert "\0".join(part) in text
+    assert build.environment() == {
+        "A_TOKEN": "marked3",
+        "HTTP_PROXY": "http://joe:marked4@proxy:3128",
+        "NO_PROXY": "*",  # it is the build's proxy, and not the CLI's own
+        "no_proxy": "*",
+        "AWS_ACCESS_KEY_ID": "marked1",
+        "AWS_SECRET_ACCESS_KEY": "marked2",
+        "AWS_SESSION_TOKEN": "",
+        "MULTIARCH_GIT_AUTH_0": "basic am9lOm1hcmtlZDU=",
+    }
+    monkeypatch.setenv("https_proxy", "http://proxy.example.com:3128")
+    assert "HTTP_PROXY" not in build.environment()
+
+
+def test_caches_with_two_logins_keep_them(context):
+    texts = [f"type=s3,region=eu,bucket=b,access_key_id={name},secret_access_key=x" for name in ("one", "two")]
+    build = wish(context, cache_from=texts)
+    assert build.environment() == {}
+    assert [text for text in arguments(build) if text.startswith("type=s3")] == texts
+
+
+def test_a_context_that_is_a_download_with_a_password_is_refused():
+    with pytest.raises(Problem, match="has a password, which every user") as caught:
+        wish("https://joe:marked@files.example.com/context.tar.gz")
+    assert "marked" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["https://octocat@git.example.com/a.git", "https://git@git.example.com/a.git", "git@h:a.git"]
+)
+def test_a_name_alone_is_nobodys_password(url):
+    assert _build.split_login(url) == (url, "", "")

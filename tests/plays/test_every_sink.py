@@ -1,0 +1,193 @@
+# SPDX-FileCopyrightText: The multiarch.drone authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""No secret of any module and any role is anywhere that somebody else can read, whatever its shape.
+
+Looked at are: the output at -vvvvv, the JSON callback, the events as files, the log file, syslog, what every process has for
+arguments and environment, facts that are kept, and files that are left. Modules and roles are those that the directories have:
+a new one is tested as soon as it is there.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+
+import pytest
+from ansible_collections.multiarch.drone.tests.plays.sinks import Machine
+from ansible_collections.multiarch.drone.tests.standins.drone import DroneServer
+from ansible_collections.multiarch.drone.tests.unit.plugins.modules.every_module import (
+    ATTRIBUTES,
+    DIRECTORY,
+    MARK,
+    NEEDED,
+    SHAPES,
+    URLS,
+    filled,
+    spec_of,
+)
+
+TOKEN = f"{MARK}0123456789abcdef"
+ALL_SHAPES = "\n".join(shape for shape in SHAPES.values())
+# Programs that end well lead the modules that change a host further than those that fail.
+ON_A_HOST = (
+    "buildkitd_instances",
+    "buildx_builder",
+    "buildx_image",
+    "docker_engine_config",
+    "drone_pipeline",
+    "drone_runner",
+)
+# The kernel's handlers and dpkg's packages are those of the machine, whatever is mounted.
+OF_THE_MACHINE = ("binfmt_qemu", "host_record")
+EVERY = sorted(path.stem for path in DIRECTORY.glob("*.py"))
+PLAY = {"hosts": "localhost", "connection": "local", "gather_facts": False, "ignore_errors": True}
+
+# Arguments that are accepted, with secrets in the places that no option is declared for, or that only a run that goes on reaches.
+S3 = f"type=s3,region=eu,bucket=b,access_key_id={MARK}id,secret_access_key={MARK}key,session_token={MARK}tok"
+ENVIRONMENT = {"HTTPS_PROXY": URLS["at"], "A_TOKEN": SHAPES["short"], "PLAIN": "value"}
+DEEPER = {
+    "buildkitd_instances": [
+        {
+            "instances": [
+                {
+                    "name": "one",
+                    "environment": ENVIRONMENT,
+                    "port": 1,
+                    "tls": {"ca": "x", "cert": "x", "key": SHAPES["key"]},
+                }
+            ]
+        },
+        {"instances": [{"name": "one", "environment": ENVIRONMENT}]},
+    ],
+    "buildx_builder": [
+        {
+            "name": "one",
+            "nodes": [{"driver_opts": {f"env.{name}": value for name, value in ENVIRONMENT.items()}}],
+            "driver": driver,
+        }
+        for driver in ("docker-container", "kubernetes")
+    ],
+    "buildx_image": [
+        {
+            "context": "/context",
+            "tags": ["r.example/one"],
+            "push": True,
+            "cache_from": [S3],
+            "cache_to": [f"{S3},mode=max"],
+        },
+        {
+            "context": "/context",
+            "build_args": {**ENVIRONMENT, "AUTH_TOKEN": SHAPES["lines"]},
+            "secrets": [{"id": "a", "value": ALL_SHAPES}],
+        },
+        {"context": URLS["token"], "tags": ["r.example/one"], "build_contexts": {"a": URLS["at"]}},
+    ],
+    "docker_engine_config": [
+        {
+            "options": {
+                "log-opts": {"splunk-token": SHAPES["quotes"]},
+                "proxies": {"http-proxy": URLS["slash"], "https-proxy": URLS["at"]},
+            }
+        },
+        {"options": {"registry-mirrors": [URLS["at"]]}, "defaults": {"log-opts": {"splunk-token": ALL_SHAPES}}},
+    ],
+    "drone_pipeline": [
+        {"repos": [{"url": url}], "pipeline": {"repo": "a/b", "tags": ["latest"], "platforms": ["linux/amd64"]}}
+        for url in URLS.values()
+    ],
+    "drone_runner": [
+        {
+            **NEEDED["drone_runner"],
+            "rpc_secret": f"{MARK}rpc-secret",
+            "env": {"DRONE_ENV_PLUGIN_TOKEN": SHAPES["short"]},
+            "secrets": {"password": SHAPES["short"]},
+            "plugin_defaults": {"password": SHAPES["quotes"], "http_proxy": URLS["slash"]},
+            "build_environment": {"GITHUB_TOKEN": ALL_SHAPES, "HTTPS_PROXY": URLS["at"]},
+            "ui_bind": "127.0.0.1:1",
+            "ui_username": "joe",
+            "ui_password": SHAPES["quotes"],
+        },
+    ],
+}
+
+
+@pytest.fixture
+def machine():
+    """A machine of the test's own, in a directory with a short name: sockets are made below it."""
+    with tempfile.TemporaryDirectory(prefix="sinks-") as name:
+        yield Machine(Path(name))
+
+
+@pytest.fixture
+def drone():
+    with DroneServer(tokens={"octocat": TOKEN}) as server:
+        yield server
+
+
+def merged(needed, more):
+    """Return arguments with more of them: dictionaries and the first entries of lists are merged."""
+    if isinstance(needed, dict) and isinstance(more, dict):
+        return {key: merged(needed.get(key), more.get(key)) for key in {**needed, **more}}
+    if isinstance(needed, list) and isinstance(more, list) and needed and more:
+        return [merged(needed[0], more[0]), *needed[1:]]
+    return needed if more is None else more
+
+
+def tasks_of(name, calls):
+    """Return a task for each call of a module, whose arguments come from variables, as secrets do."""
+    return [
+        {
+            "name": f"call {number}",
+            f"multiarch.drone.{name}": {option: f"{{{{ calls[{number}][{option!r}] }}}}" for option in call},
+        }
+        for number, call in enumerate(calls)
+    ]
+
+
+def calls_of(monkeypatch, name, server):
+    """Return arguments with secrets of every shape in every place that a module has for one."""
+    if name == "preflight":
+        return [{"roles": ["docker_engine", "drone_runner"]}]
+    if name == "fleet_report":
+        return [{"hosts": {"a": {"password": SHAPES["quotes"]}}}]
+    spec = spec_of(monkeypatch, name)
+    needed = NEEDED.get(name, {})
+    access = {"drone_url": server.url, "drone_token": TOKEN} if "drone_token" in spec else {}
+    calls = [merged(needed, filled(spec, secret)) for secret in (ALL_SHAPES, SHAPES["short"])]
+    calls += [{**merged(needed, filled(spec, shape)), **access} for shape in (ALL_SHAPES, SHAPES["quotes"])]
+    calls += [{**filled(spec, url, url=True), **access} for url in (URLS["at"], ATTRIBUTES["cache"])]
+    calls += DEEPER.get(name, [])
+    return [call for number, call in enumerate(calls) if call not in calls[:number]]
+
+
+def test_what_a_careless_task_shows_is_found_in_each_place(machine):
+    tasks = [
+        {"ansible.builtin.debug": {"msg": "{{ secret }}"}},
+        {"ansible.builtin.set_fact": {"kept": "{{ secret }}", "cacheable": True}},
+        {"ansible.builtin.command": {"argv": ["docker", "login", "{{ secret }}"]}},
+        {"ansible.builtin.command": {"argv": ["sleep", "0.3", "{{ secret }}"]}},
+        {"ansible.builtin.copy": {"content": "{{ secret }}", "dest": "/etc/.multiarch.drone.tmp"}},
+        {"ansible.builtin.copy": {"content": "{{ secret }}", "dest": str(machine.left / "tmp/file")}},
+    ]
+    seen = machine.play([{**PLAY, "tasks": tasks}], {"secret": TOKEN}, fail=False)
+    places = {leak.partition(": ")[0] for leak in seen.leaks()} | {
+        leak.split(": ")[1].partition("/")[0] for leak in seen.leaks() if leak.startswith("left")
+    }
+    assert {"output", "syslog", "processes", "left", "log", "artifacts", "facts", "tmp", "etc"} <= places
+    assert any(place.startswith("argv of ") for place in places)
+    assert not Path("/etc/.multiarch.drone.tmp").exists()
+
+
+@pytest.mark.parametrize(("name", "fail"), [*((name, True) for name in EVERY), *((name, False) for name in ON_A_HOST)])
+def test_a_module_leaves_its_secrets_nowhere(monkeypatch, machine, drone, name, fail):
+    calls = calls_of(monkeypatch, name, drone)
+    (machine.directory / "context").mkdir()
+    (machine.directory / "context/Dockerfile").write_text("FROM scratch\n")
+    calls = json.loads(json.dumps(calls).replace('"/context"', json.dumps(str(machine.directory / "context"))))
+    play = {**PLAY, "tasks": tasks_of(name, calls), "check_mode": name in OF_THE_MACHINE}
+    seen = machine.play([play], {"calls": calls}, fail=fail)
+    assert seen.leaks() == []
+    assert f"ok={len(calls)}" in seen.output, seen.output[-3000:]
+    assert "Traceback" not in seen.output
