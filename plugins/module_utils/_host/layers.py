@@ -41,13 +41,8 @@ def layer(name: str) -> Layer:
 
 def _engine() -> Layer:
     from .._docker import declare, wish
-    from .._docker.daemon_json import secrets
 
-    return Layer(
-        wish.ARGUMENTS,
-        declare.work,
-        lambda given: secrets(given.get("options")) | secrets(given.get("defaults")),
-    )
+    return Layer(wish.ARGUMENTS, declare.work, lambda _given: ())
 
 
 def _qemu() -> Layer:
