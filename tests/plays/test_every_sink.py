@@ -191,3 +191,129 @@ def test_a_module_leaves_its_secrets_nowhere(monkeypatch, machine, drone, name, 
     assert seen.leaks() == []
     assert f"ok={len(calls)}" in seen.output, seen.output[-3000:]
     assert "Traceback" not in seen.output
+
+
+# What a role is given, with secrets wherever it takes one, an URL, or a dictionary without declared keys.
+ROLES = {
+    "builder": {
+        "builder_builders": [
+            {"name": "one", "nodes": [{"driver_opts": {f"env.{name}": value for name, value in ENVIRONMENT.items()}}]},
+            {
+                "name": "two",
+                "buildkitd_config": {"registry": {"r": {"token": SHAPES["quotes"], "mirrors": [URLS["at"]]}}},
+            },
+        ]
+    },
+    "buildkitd": {
+        "buildkitd_source": "path",
+        "buildkitd_path": "/context",
+        "buildkitd_pki": "/context/pki",
+        "buildkitd_packages": [],
+        "buildkitd_min_free_gib": 0,
+        "buildkitd_url": URLS["at"],
+        "buildkitd_clients": [{"name": "ci", "instances": ["one"]}],
+        "buildkitd_instances": [
+            {"name": "one", "port": 1, "environment": ENVIRONMENT},
+            {"name": "two", "port": 2, "tls": {"ca": "x", "cert": "x", "key": SHAPES["key"]}},
+        ],
+    },
+    "docker_engine": {
+        "docker_engine_registry_logins": [{"registry": "r.example", "username": "joe", "password": ALL_SHAPES}],
+        "docker_engine_registry_mirrors": [URLS["at"]],
+        "docker_engine_daemon_options": {
+            "log-opts": {"splunk-token": SHAPES["quotes"]},
+            "proxies": {"https-proxy": URLS["slash"]},
+        },
+        "docker_engine_source": "docker",
+        "docker_engine_source_url": URLS["password"],
+        "docker_engine_source_key": URLS["at"],
+        "docker_engine_buildx": "url",
+        "docker_engine_buildx_url": URLS["at"],
+        "docker_engine_buildx_checksum": "sha256:00",
+        "docker_engine_min_free_gib": 0,
+    },
+    "drone_pipelines": {
+        "drone_pipelines_url": "https://joe:" + MARK + "pw@127.0.0.1:1",
+        "drone_pipelines_token": TOKEN,
+        "drone_pipelines_git_password": ALL_SHAPES,
+        "drone_pipelines_pipelines": [
+            {
+                "pipeline": {"repo": "a/b", "tags": ["latest"], "settings": {"password": SHAPES["quotes"]}},
+                "repos": [{"url": URLS["at"]}],
+            }
+        ],
+    },
+    "drone_repos": {
+        "drone_repos_url": "http://127.0.0.1:1",
+        "drone_repos_token": TOKEN,
+        "drone_repos_timeout": 1,
+        "drone_repos_users": [{"login": "bot", "machine": True, "token": SHAPES["quotes"]}],
+        "drone_repos_secrets": [
+            {"repo": "a/b", "name": "x", "value": ALL_SHAPES},
+            {"repo": "a/b", "name": "y", "values": SHAPES["tab"]},
+        ],
+        "drone_repos_repos": [{"slug": "a/b"}],
+    },
+    "drone_runner": {
+        "drone_runner_url": "http://127.0.0.1:1",
+        "drone_runner_rpc_secret": f"{MARK}rpc-secret",
+        "drone_runner_token": TOKEN,
+        "drone_runner_secrets": {"password": SHAPES["short"]},
+        "drone_runner_ui_bind": "127.0.0.1:1",
+        "drone_runner_ui_username": "joe",
+        "drone_runner_ui_password": SHAPES["quotes"],
+        "drone_runner_env": {"DRONE_ENV_PLUGIN_TOKEN": SHAPES["short"]},
+        "drone_runner_plugin_defaults": {"password": SHAPES["quotes"], "http_proxy": URLS["slash"]},
+        "drone_runner_build_environment": {"GITHUB_TOKEN": ALL_SHAPES, "HTTPS_PROXY": URLS["at"]},
+    },
+    "qemu": {"qemu_source": "path", "qemu_path": "/nowhere"},
+    "lab": {"lab_state": "absent", "lab_step_secrets": {"password": ALL_SHAPES}, "lab_name": "no-such-lab"},
+}
+# A role's variables where its author let no_log be forgotten, or a person mistook the type.
+WRONG = {
+    "builder": {"builder_builders": [f"{MARK}text"]},
+    "buildkitd": {"buildkitd_instances": {"name": "one", "tls": {"key": SHAPES["key"]}}},
+    "docker_engine": {
+        "docker_engine_registry_logins": [{"registry": "r", "username": "joe", "pass": SHAPES["quotes"]}]
+    },
+    "drone_pipelines": {
+        "drone_pipelines_pipelines": [{"repos": [{"url": URLS["at"]}]}],
+        "drone_pipelines_token": {"a": TOKEN},
+    },
+    "drone_repos": {"drone_repos_secrets": [f"{MARK}text", {"value": SHAPES["quotes"]}]},
+    "drone_runner": {"drone_runner_secrets": f"{MARK}text", "drone_runner_rpc_secret": [SHAPES["quotes"]]},
+}
+
+
+def role_tasks(role, variables):
+    values = {name: f"{{{{ given[{name!r}] }}}}" for name in variables}
+    return [{"name": role, "ansible.builtin.include_role": {"name": f"multiarch.drone.{role}"}, "vars": values}]
+
+
+@pytest.mark.parametrize("wrong", [False, True], ids=["", "with a mistake"])
+@pytest.mark.parametrize("role", sorted(path.name for path in (DIRECTORY.parents[1] / "roles").iterdir()))
+def test_a_role_leaves_its_secrets_nowhere(machine, role, wrong):
+    variables = {**ROLES[role], **(WRONG.get(role, {}) if wrong else {})}
+    if wrong and role not in WRONG:
+        pytest.skip("it has no secret that a mistake could show")
+    place = machine.directory / "context"
+    place.mkdir()
+    for program in ("buildkitd", "buildctl"):
+        (place / program).write_text("#!/bin/sh\nexit 1\n")
+    variables = json.loads(json.dumps(variables).replace('"/context', f'"{place}'))
+    plays = [{**PLAY, "tasks": role_tasks(role, variables)}]
+    if role == "buildkitd":  # once more, when all certificates are due
+        variables["given_days"] = 5000
+        again = {"name": "again", "ansible.builtin.include_role": {"name": "multiarch.drone.buildkitd"}}
+        plays[0]["tasks"] += [
+            {**again, "vars": {**role_tasks(role, variables)[0]["vars"], "buildkitd_renew_days": 5000}}
+        ]
+    seen = machine.play(plays, {"given": variables}, fail=role != "buildkitd")
+    assert seen.leaks() == []
+    for key in place.rglob("*key.pem"):
+        # The other lines of such a key have the public one in them.
+        assert seen.leaks(key.read_text().splitlines()[1]) == [], key
+    if role == "buildkitd" and not wrong:
+        assert list(place.rglob("*key.pem")), seen.output[-5000:]
+        assert "ends on" in seen.output
+    assert "Traceback" not in seen.output
