@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any, Iterator, Mapping
 
@@ -123,18 +124,37 @@ def _found(variables: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the plays registered of one host."""
     found = {name: variables[variable] for name, variable in REGISTERED.items() if variable in variables}
     found["unreachable"] = bool(variables["__report_unreachable"]) if "__report_unreachable" in variables else not found
+    found.update(_seen_at_once(found.get("host") or {}))
     results = found.get("builders")
     found["builders"] = results["results"] if results and "results" in results else []
-    proofs = found.pop("proofs", None)
+    proofs = found.pop("proofs", None) or {}
+    # Between these lines stands what `docker buildx du` says of a builder.
+    parts = re.split(r"(?m)^multiarch\.drone\.verify (\S+) (\S+)\r?$", proofs.get("stdout") or "")[1:]
     found["caches"] = [
-        {"name": row["item"]["name"], "user": row["item"]["user"], "bytes": cache_total(row.get("stdout") or "")}
-        for row in (proofs["results"] if proofs and "results" in proofs else [])
-        if "item" in row
+        {"name": name, "user": user, "bytes": cache_total(said)}
+        for name, user, said in zip(parts[::3], parts[1::3], parts[2::3])
     ]
     info = found.get("builder_info")
     found["builder_info"] = {row["item"]: row for row in info["results"]} if info and "results" in info else {}
     # As data without Ansible's lazy containers, so that each value is templated once.
     return json.loads(json.dumps(found, default=str))
+
+
+def _seen_at_once(look: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the layers of which the look at all of them has said that they are as declared, as their own tasks register them."""
+    layers = {name: layer for name, layer in (look.get("layers") or {}).items() if layer["as_declared"]}
+    found: dict[str, Any] = {
+        name: {**layers[layer]["facts"], "steps": []}
+        for layer, name in (("engine", "config"), ("qemu", "qemu"), ("runner", "runner"))
+        if layer in layers
+    }
+    if "builders" in layers:
+        rows = [
+            {**row["facts"], "steps": [], "item": {"name": row["name"], "user": row["user"]}}
+            for row in layers["builders"]["results"]
+        ]
+        found["builders"] = {"results": rows}
+    return found
 
 
 def _certificates(directory: Path, now: datetime.datetime) -> Iterator[dict[str, Any]]:

@@ -234,6 +234,19 @@ as_declared:
   type: list
   elements: str
   sample: [engine, qemu, runner]
+platforms:
+  description: Of all known platforms those that the CPU runs itself (C(native)), and those that a handler runs (C(emulated)).
+  returned: with O(qemu), where it can be read
+  type: dict
+  sample: {native: [linux/amd64, linux/386], emulated: [linux/arm64]}
+proof:
+  description:
+    - Of what a build for all platforms by all builders would be a proof (C(of), empty where that is not as declared), and whether there
+      is one (C(kept)), which the playbook C(multiarch.drone.verify) writes into C(/run).
+    - It holds for the same engine, builders, handlers and boot of the kernel.
+  returned: with O(qemu) and O(builders)
+  type: dict
+  sample: {of: 2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae, kept: true}
 layers:
   description: Each layer that was asked for, by its option.
   returned: with a layer's option

@@ -73,3 +73,40 @@ def test_site_refuses_what_its_later_parts_could_not_take_in_a_few_lines(ansible
     assert "UNREACHABLE" not in ran.shown
     for noise in ("NoneType", "An exception occurred", "Traceback"):
         assert noise not in ran.shown
+
+
+@pytest.mark.parametrize("exclusive", ["false", "true"])
+def test_a_host_is_asked_at_once_for_the_builders_that_the_role_declares_one_by_one(
+    ansible, inventory, tmp_path, exclusive
+):
+    play = {
+        "hosts": "localhost",
+        "gather_facts": False,
+        "tasks": [
+            {"ansible.builtin.import_role": {"name": "multiarch.drone.builder", "tasks_from": "wish"}},
+            {
+                "ansible.builtin.copy": {
+                    "content": "{{ __builder_wish | to_json }}",
+                    "dest": str(tmp_path / "wish.json"),
+                }
+            },
+        ],
+    }
+    (tmp_path / "play.yml").write_text(json.dumps([play]))
+    builders = [
+        {"name": "z", "user": "ci", "nodes": [{"platforms": ["linux/arm64"]}]},
+        {"name": "b", "driver": "docker", "default": True},
+        {"name": "a", "user": "ci", "recreate": "never"},
+    ]
+    ran = ansible(
+        "ansible-playbook", tmp_path / "play.yml", "-i", inventory, "-e", json.dumps({"builder_builders": builders}),
+        "-e", f"builder_exclusive={exclusive}", "-e", "builder_timeout=7",
+        "-e", "ansible_python_interpreter={{ ansible_playbook_python }}",
+    )  # fmt: skip
+    assert ran.code == 0, ran.shown
+    whole = {"user": "root", "driver": "docker-container", "state": "present", "timeout": 7}
+    wanted = [{**whole, **builder} for builder in builders]
+    if exclusive == "true":
+        for builder, names in zip(wanted, (["z", "a"], ["b"], ["z", "a"])):
+            builder["exclusive"] = names
+    assert json.loads((tmp_path / "wish.json").read_text()) == wanted

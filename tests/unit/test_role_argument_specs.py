@@ -59,6 +59,7 @@ def test_every_variable_carries_the_name_of_its_role(role: Path) -> None:
 @each_role
 def test_every_variable_that_is_declared_is_used(role: Path) -> None:
     files = [path for part in ("tasks", "vars", "templates", "handlers") for path in (role / part).rglob("*")]
+    files += (role.parents[1] / "playbooks").rglob("*.yml")
     text = "\n".join(path.read_text() for path in files if path.is_file())
     names = [*main_spec(role).get("options", {}), *load(role / "vars/main.yml")]
     assert [name for name in names if not re.search(rf"\b{name}\b", re.sub(rf"(?m)^{name}:", "", text))] == []
@@ -181,6 +182,27 @@ def test_what_provisions_judges_the_variables_of_every_role_before_it_changes_a_
     imported = [task["ansible.builtin.import_role"]["name"] for task in provision["tasks"]]
     judged = preflight["tasks"][0]["multiarch.drone.preflight"]["roles"]
     assert [name for name in imported if repr(name.rpartition(".")[2]) not in judged] == []
+
+
+@pytest.mark.parametrize(
+    ("role", "tasks", "module", "beside"),
+    [
+        ("docker_engine", "config", "docker_engine_config", {"engine_version"}),  # of what is installed, the host tells
+        ("qemu", "main", "binfmt_qemu", set()),
+        ("drone_runner", "runner", "drone_runner", set()),
+    ],
+)
+def test_a_host_is_asked_at_once_for_what_the_role_asks_alone(
+    role: str, tasks: str, module: str, beside: set[str]
+) -> None:
+    wish = load(ROOT / f"roles/{role}/vars/main.yml")[f"__{role}_wish"]
+    (given,) = [
+        task[name]
+        for task in load(ROOT / f"roles/{role}/tasks/{tasks}.yml")
+        for name in task
+        if name == f"multiarch.drone.{module}"
+    ]
+    assert wish == {name: value for name, value in given.items() if name not in beside}
 
 
 @each_role

@@ -19,6 +19,7 @@ from .._values import check_values
 from .busy import drains, locks, moves, traces
 from .layers import LAYERS, Layer, layer, validated
 from .limit import as_user, time_limit
+from .proof import proof
 
 if TYPE_CHECKING:
     from .._arguments import Module
@@ -75,7 +76,22 @@ def work(module: Module) -> dict[str, Any]:
         if not module._diff:
             for entry in (told, *told.get("results", ())):
                 entry.pop("diff", None)
+    if "qemu" in looks and not looks["qemu"]["problems"]:
+        result["platforms"] = _platforms()
+    if "qemu" in looks and "builders" in looks:
+        result["proof"] = proof(result, str(host.engine.info.get("ID", "")) if host.engine else "", looks)
     return {**result, "layers": looks, "as_declared": [name for name in asked if looks[name]["as_declared"]]}
+
+
+def _platforms() -> dict[str, list[str]]:
+    """Return the platforms that the CPU runs, and those that a handler runs, as binfmt_qemu_info tells of all that are known."""
+    from .._binfmt.declare import describe
+
+    rows = describe({"platforms": ["all"], "verify": False})["platforms"]
+    return {
+        "native": [row["platform"] for row in rows if row["native"]],
+        "emulated": [row["platform"] for row in rows if row["enabled"]],
+    }
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ import types
 import pytest
 from ansible_collections.multiarch.drone.plugins.module_utils._binfmt import kernel
 from ansible_collections.multiarch.drone.plugins.module_utils._docker import engine
-from ansible_collections.multiarch.drone.plugins.module_utils._host import busy, limit, look
+from ansible_collections.multiarch.drone.plugins.module_utils._host import busy, limit, look, proof
 from ansible_collections.multiarch.drone.plugins.module_utils._problem import Problem
 from ansible_collections.multiarch.drone.plugins.modules import runner_host_info
 
@@ -369,3 +369,40 @@ def test_secrets_of_every_layer_are_hidden(layers, run_module):
     )
     assert told["layers"]["runner"]["facts"]["said"]
     assert secret not in json.dumps(told)
+
+
+def test_a_proof_holds_for_one_engine_its_builders_handlers_and_boot(layers, run_module, monkeypatch, tmp_path):
+    row = {"platform": "linux/arm64", "version": "10.0"}
+    builder = {"driver": "docker"}
+    layers["qemu"] = lambda module: {**as_declared(module), "platforms": [row]}
+    layers["builders"] = lambda module: {**as_declared(module), "builder": builder}
+    monkeypatch.setattr(proof, "PATH", str(tmp_path / "proof"))
+    monkeypatch.setattr(proof, "BOOT", str(tmp_path / "boot"))
+    (tmp_path / "boot").write_text("boot-1\n")
+
+    def look_again():
+        return run_module(runner_host_info, {"qemu": QEMU, "builders": [{"name": "ci"}]})["proof"]
+
+    first = look_again()
+    assert not first["kept"]
+    (tmp_path / "proof").write_text(first["of"])
+    assert look_again() == {"of": first["of"], "kept": True}
+    assert not run_module(runner_host_info, {"qemu": QEMU, "builders": [{"name": "other"}]})["proof"]["kept"]
+    for change in (
+        lambda: row.update(version="10.1"),
+        lambda: builder.update(driver="remote"),
+        lambda: (tmp_path / "boot").write_text("boot-2"),
+        lambda: monkeypatch.setitem(INFO, "ServerVersion", "27.0"),
+        lambda: monkeypatch.setitem(INFO, "ID", "another"),
+    ):
+        change()
+        told = look_again()
+        assert not told["kept"]
+        (tmp_path / "proof").write_text(told["of"])
+        assert look_again()["kept"]
+    # What is not as declared proves nothing.
+    layers["builders"] = drifted
+    assert look_again() == {"of": "", "kept": False}
+    layers["builders"] = lambda module: {**as_declared(module), "builder": builder}
+    (tmp_path / "boot").unlink()
+    assert look_again() == {"of": "", "kept": False}
