@@ -22,6 +22,7 @@ from .dockerignore import Ignore, parse
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+LARGEST_FILE = 16 << 20  # bytes that BuildKit reads of a Dockerfile or .dockerignore (frontend/dockerui/readfile.go)
 BUFFER = 1 << 20  # bytes; the digest then costs what sha256 costs
 
 
@@ -41,11 +42,16 @@ def read_ignore(context: str, dockerfile: str = "") -> Ignore:
             with open(
                 _followed(path, context if path.endswith("/.dockerignore") else os.path.dirname(path)), "rb"
             ) as file:
-                return parse(file.read(), path)
+                content = file.read(LARGEST_FILE + 1)
         except FileNotFoundError:
             continue
         except OSError as error:
             raise _unreadable(path, error) from error
+        if len(content) > LARGEST_FILE:
+            raise Problem(
+                f"{path} is larger than {LARGEST_FILE} bytes, which BuildKit refuses", "write shorter patterns"
+            )
+        return parse(content, path)
     return Ignore()
 
 

@@ -3,47 +3,66 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 """What a Dockerfile takes from elsewhere: the images that it names, and what nobody can foresee. No I/O.
 
-Not a whole parser: it reads what decides on inputs (directives, continued lines, heredocs, ARG, FROM, --from) and, where
-it cannot know something before the build, says so instead of guessing.
+Follows moby/buildkit frontend/dockerfile/dockerfile2llb, for every stage: a stage that the target does not need counts as
+well. Where something cannot be known before the build, this says so instead of guessing; what BuildKit refuses is refused.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Callable, Iterable, Mapping
 
-from .._problem import Problem
+from .._problem import Problem, suggest
+from .dockerfile_lines import Instruction, detect_syntax, options, parse, refusal
 from .reference import Reference
+from .shell_words import ANYTHING, NAME, STRIP, UNKNOWN, WORD, BadWord, Unreadable, expand, heredoc
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from .._platform import Platform
+    from .dockerfile_lines import Dockerfile
 
-_DIRECTIVE = re.compile(r"(?:#|//)\s*([a-zA-Z]+)\s*=\s*(.+?)\s*$")
-# A shell word, its quotes and escapes kept; `<< EOF` is one (moby/buildkit frontend/dockerfile/shell/lex.go).
-_SHELL_WORD = re.compile(r"""(?:<<-?[ \t\r]+|\\.|'[^']*'|"(?:\\.|[^"\\])*"|[^\s'"\\])+""", re.DOTALL)
-_HEREDOC = re.compile(r"\d*<<(-?)\s*([^<]+)")
 # The frontends that speak the language that is read here: docker/dockerfile, and copies of it elsewhere.
 _READS_DOCKERFILES = re.compile(r"(^|/)dockerfile(-upstream)?([:@]|$)")
-_VARIABLE = re.compile(r"\\(?P<escaped>.)|\$(?:\{(?P<braced>\w+)(?:(?P<rule>:?[-+])(?P<word>[^}]*))?\}|(?P<plain>\w+))")
+_STAGE_NAME = re.compile(r"[a-z][a-z0-9-_.]*\Z")
+_NUMBER = re.compile(r"[+-]?[0-9]+\Z")
+_SCHEME = re.compile(r"([a-zA-Z0-9]+)://")
+_SSH = re.compile(r"[a-zA-Z0-9_-]+@[a-zA-Z0-9.-]+:[^\n]*\Z")
+_USER = re.compile(r"[a-zA-Z0-9_-]*")
+_COMMIT = re.compile(r"[0-9a-f]{40}\Z")
+_PLAIN_URL = re.compile(
+    r"(?:[a-zA-Z]+://(?:[\w.-]+@)?[\w.-]+(?::[0-9]+)?/|[\w-]+@[\w.-]+:)[\w./~@+,=&?#:-]*\Z", re.ASCII
+)
+_SCHEMES = ("git", "http", "https", "ssh")
 
-# Besides SCHEME://, what ADD and Docker take for a Git repository; and a repository's commit, which cannot change.
-_SSH = re.compile(r"[\w.-]+@[\w.-]+:")
-_COMMIT = re.compile(r"\.git#[0-9a-f]{40}(:|$)")
+FLAGS = {
+    "ADD": {"chown": "1", "chmod": "1", "link": "", "keep-git-dir": "", "checksum": "1", "unpack": "", "exclude": "+"},
+    "COPY": {"chown": "1", "from": "1", "chmod": "1", "link": "", "exclude": "+", "parents": ""},
+    "RUN": {"mount": "+", "network": "1", "security": "1", "device": "+"},
+    "FROM": {"platform": "1"},
+    "HEALTHCHECK": dict.fromkeys(("interval", "timeout", "start-period", "start-interval", "retries"), "1"),
+}
+# What has its variables replaced, besides ARG, ENV and the files of ADD and COPY.
+_EXPANDED = ("EXPOSE", "LABEL", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR")
+_NEEDS_WORDS = (
+    "ADD",
+    "ARG",
+    "COPY",
+    "ENV",
+    "EXPOSE",
+    "FROM",
+    "LABEL",
+    "MAINTAINER",
+    "SHELL",
+    "USER",
+    "VOLUME",
+    "WORKDIR",
+)
 
-Scope = Mapping[str, "str | None"]  # None: it has a value, but only the build knows it
-
-
-@dataclass(frozen=True)
-class Instruction:
-    """One instruction: `COPY --from=build /a /b` has the flag from=build and the text `/a /b`."""
-
-    name: str
-    flags: tuple[tuple[str, str], ...]
-    text: str
-    line: int
+COPIED = 1 << 22  # variables that stages take over from others
+EXPANDED = 1 << 26  # characters of all values, for one platform
 
 
 @dataclass(frozen=True)
@@ -54,327 +73,478 @@ class Needs:
     open: tuple[str, ...]
 
 
+@dataclass
+class _Stage:
+    """A stage, or an image that an instruction names."""
+
+    base: str  # as it is named; with a character of UNKNOWN in it, only the build knows
+    line: int
+    name: str = ""
+    parent: _Stage | None = None
+    commands: list[Instruction] = field(default_factory=list)
+    replaced: bool = False  # by a named context
+    registered: bool = True
+    sources: list[_Stage] = field(default_factory=list)
+    values: dict[str, str] = field(default_factory=dict)
+    complete: bool = False  # nothing but `values` is set
+
+    def get(self, name: str) -> str | None:
+        """Return a variable; what is not set here may be set by the base image."""
+        return self.values.get(name, None if self.complete else ANYTHING)
+
+
 def needs(
-    content: str, build_args: Mapping[str, str], platforms: Sequence[Platform], contexts: Iterable[str] = ()
+    content: str,
+    build_args: Mapping[str, str],
+    platforms: Sequence[Platform],
+    contexts: Iterable[str] = (),
+    target: str = "",
 ) -> Needs:
     """Return what this Dockerfile needs; `contexts` are names to which `--build-context` gives another meaning."""
-    directives, instructions = parse(content)
     images: dict[Reference, None] = {}
     unknown: dict[str, None] = {}
     replaced = {_full(name) for name in contexts}
-    syntax = build_args.get("BUILDKIT_SYNTAX") or _syntax(content, directives)
-    named = [(syntax.split()[0], 1)] if syntax else []
-    if syntax and not _READS_DOCKERFILES.search(syntax.split()[0]):
-        unknown[f"line 1: what {syntax.split()[0]} makes of this file, only it knows"] = None
-    if not any(instruction.name == "FROM" for instruction in instructions):
+    given = "BUILDKIT_SYNTAX" in build_args
+    syntax = build_args["BUILDKIT_SYNTAX"].strip(STRIP) if given else detect_syntax(content)
+    frontend = syntax.split(" ", 1)[0]
+    if given and not frontend:
+        unknown["BUILDKIT_SYNTAX is empty: which frontend that is, only the build knows"] = None
+    elif frontend:
+        _name(frontend, 1, replaced=set(), images=images)
+        if not _READS_DOCKERFILES.search(frontend):
+            return Needs(tuple(images), (f"line 1: what {frontend} makes of this file, only it knows",))
+    dockerfile = parse(content)
+    for instruction in dockerfile.instructions:
+        for reason in _check(instruction):
+            unknown[f"line {instruction.line}: {reason}"] = None
+    if not any(instruction.name == "FROM" for instruction in dockerfile.instructions):
         unknown["no line with FROM is found, so what the build takes is not known"] = None
-    for automatic in [_automatic(platform) for platform in platforms] or [_automatic(None)]:
-        for name, line in named + list(_images(instructions, build_args, automatic)):
-            if name is None:
+    wished: list[Platform | None] = list(platforms) or [None]
+    for platform in wished:
+        try:
+            build = _Build(dockerfile, build_args, platform, replaced, target)
+        except RecursionError:
+            raise Problem("the Dockerfile is nested too deep to be read", "write it flatter") from None
+        for name, line in build.images():
+            if UNKNOWN.search(name):
                 unknown[f"line {line}: which image it names depends on the build"] = None
-            elif not name:
-                hint = "give its variable a value in build_args, or a default in ARG"
-                raise Problem(f"the Dockerfile's line {line} names no image", hint)
-            elif _full(name) not in replaced:
-                try:
-                    images[Reference.parse(name)] = None
-                except Problem as problem:
-                    raise Problem(f"the Dockerfile's line {line}: {problem.what}", problem.hint) from None
-    for number, instruction in enumerate(instructions):
-        if instruction.name == "ADD" and not _is_pinned(instructions[:number], instruction, build_args):
-            for word in _sources(instruction.text):
-                if _may_be_remote(word, _assigned(instructions, build_args)):
-                    unknown[f"line {instruction.line}: ADD {word} may give something else each time"] = None
+            else:
+                _name(name, line, replaced, images)
+        unknown.update(dict.fromkeys(build.unknown))
     return Needs(tuple(images), tuple(unknown))
 
 
-def _syntax(content: str, directives: Mapping[str, str]) -> str:
-    """Return the frontend that BuildKit detects: a directive after # or //, or a JSON document's (DetectSyntax)."""
-    import json
+def _name(name: str, line: int, replaced: set[str], images: dict[Reference, None]) -> None:
+    """Add an image, unless a named context takes its place."""
+    if _full(name) not in replaced:
+        images[_parsed(name, line)] = None
 
-    if directives.get("syntax"):
-        return directives["syntax"]
-    text = content.lstrip("\ufeff")
+
+def _parsed(name: str, line: int) -> Reference:
     try:
-        document = json.loads(text.partition("\n")[2] if text.startswith("#!") else text)
-    except (ValueError, RecursionError):
-        return ""
-    syntax = document.get("syntax") if isinstance(document, dict) else ""
-    return syntax if isinstance(syntax, str) else ""
+        return Reference.parse(name)
+    except Problem as problem:
+        raise Problem(f"the Dockerfile's line {line}: {problem.what}", problem.hint) from None
 
 
-def parse(content: str) -> tuple[dict[str, str], list[Instruction]]:
-    """Return the directives (syntax, escape) and the instructions of a Dockerfile."""
-    # As BuildKit does it: str.splitlines would also divide at form feeds and the like.
-    lines = [line.rstrip("\r") for line in content.lstrip("\ufeff").split("\n")]
-    directives: dict[str, str] = {}
-    for line in lines[lines[0].startswith("#!") :]:
-        match = _DIRECTIVE.match(line.strip())
-        if not match or match[1].lower() not in ("syntax", "escape", "check"):
-            break
-        directives.setdefault(match[1].lower(), match[2])
-    escape = "`" if directives.get("escape") == "`" else "\\"
-    instructions = []
-    number = 0
-    while number < len(lines):
-        first = number + 1
-        text, number = _logical_line(lines, number, escape)
-        if text:
-            name, rest = (*text.split(" ", 1), "")[:2]
-            if name.upper() == "ONBUILD":  # a stage that is made from this one does it
-                name, rest = (*rest.split(None, 1), "", "")[:2]
-            flags, rest = _flags(rest)
-            instructions.append(Instruction(name.upper(), flags, rest, first))
-            if name.upper() in ("RUN", "COPY", "ADD"):
-                number = _after_heredocs(lines, number, rest)
-    return directives, instructions
+def _check(instruction: Instruction) -> list[str]:
+    """Return why an instruction is not understood here; raise a Problem where BuildKit understands it, and refuses it."""
+    if instruction.inner:
+        return _check(instruction.inner)
+    allowed = FLAGS.get(instruction.name, {})
+    words = instruction.words
+    try:
+        unknown = options(instruction, allowed)[1]
+        if instruction.name in ("ADD", "COPY") and len(words) < 2:
+            raise BadWord(f"{instruction.name} requires at least two arguments")
+        if instruction.name in ("ADD", "COPY") and heredoc(words[-1]):
+            raise BadWord(f"{instruction.name} cannot accept a heredoc as a destination")
+        if not words and (instruction.name in _NEEDS_WORDS or instruction.name == "ONBUILD"):
+            what = "names no image" if instruction.name == "FROM" else "requires at least one argument"
+            raise BadWord(what if instruction.name == "FROM" else f"{instruction.name} {what}")
+        if instruction.name in ("ENV", "LABEL") and not all(words[::2]):
+            raise BadWord(f"{instruction.name} names can not be blank")
+        if instruction.name == "ARG" and any(word.startswith("=") for word in words):
+            raise BadWord("ARG names can not be blank")
+        if instruction.name == "HEALTHCHECK" and (not words or words[0].upper() not in ("CMD", "NONE")):
+            raise BadWord(f"HEALTHCHECK has the unknown type {words[0] if words else ''!r} (try CMD)")
+        if instruction.name == "SHELL" and not instruction.is_json:
+            raise BadWord("SHELL requires the arguments to be in JSON form")
+        if instruction.name == "FROM":
+            _stage_name(instruction)
+    except BadWord as error:
+        raise _refused(instruction.line, str(error)) from None
+    reasons = [f"{flag} of {instruction.name} is not known here" for flag in unknown]
+    # What has no words takes nothing, whatever it is.
+    if instruction.name not in _ALL and words:
+        reasons.append(f"the instruction {instruction.name!r} is not known here")
+    return reasons
 
 
-def expand(text: str, scope: Scope, escape: str = "\\") -> str | None:
-    """Return `text` with its variables replaced and its quotes removed, as Docker does.
-
-    None where the build alone knows a variable, and for substitutions that are not read here (`${A#x}`, `${A/x/y}`).
-    """
-    expanded, position = _expand(text, 0, scope, escape, inside=False)
-    return expanded if position == len(text) else None
+_ALL = ("ADD", "ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "FROM", "HEALTHCHECK", "LABEL", "MAINTAINER",
+        "ONBUILD", "RUN", "SHELL", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR")  # fmt: skip
 
 
-def _expand(text: str, position: int, scope: Scope, escape: str, *, inside: bool) -> tuple[str | None, int]:
-    """Return the text up to its end, or `inside` of ${} up to the brace, and the position behind it."""
-    parts: list[str | None] = []
-    quote = ""
-    while position < len(text):
-        character = text[position]
-        if inside and not quote and character == "}":
-            return (None if None in parts else "".join(map(str, parts))), position + 1
-        if character == quote:
-            quote = ""
-        elif not quote and character in "'\"":
-            quote = character
-        elif character == escape and quote != "'":
-            position += 1
-            following = text[position : position + 1]
-            keeps = quote and following not in ('"', "$", escape)
-            parts.append(escape + following if keeps else following)
-        elif character == "$" and quote != "'":
-            value, position = _variable(text, position + 1, scope, escape)
-            parts.append(value)
-            continue
-        else:
-            parts.append(character)
-        position += 1
-    return (None if inside or quote or None in parts else "".join(map(str, parts))), position
-
-
-def _variable(text: str, position: int, scope: Scope, escape: str) -> tuple[str | None, int]:
-    """Return the value of the variable behind a $, and the position behind it."""
-    plain = re.compile(r"\d+|\w+").match(text, position)
-    if plain:
-        return scope.get(plain[0], ""), plain.end()
-    braced = re.compile(r"\{(\w+)(\}|:?[-+?])").match(text, position)
-    if not braced:
-        return (None, len(text)) if text[position : position + 1] == "{" else ("$", position)
-    name, rule = braced[1], braced[2]
-    value = scope.get(name, "")
-    if rule == "}":
-        return value, braced.end()
-    word, end = _expand(text, braced.end(), scope, escape, inside=True)
-    if name in scope and value is None:
-        return None, end
-    is_set = bool(value) if rule.startswith(":") else name in scope
-    if rule.endswith("+"):
-        return (word if is_set else ""), end
-    if rule.endswith("-"):
-        return (value if is_set else word), end
-    return (value if is_set else None), end  # with `?`, BuildKit refuses what is not set
-
-
-def _images(
-    instructions: Sequence[Instruction], build_args: Mapping[str, str], automatic: Scope
-) -> Iterator[tuple[str | None, int]]:
-    """Yield the name and line of each image that is no stage of this Dockerfile, for one platform."""
-    scope: dict[str, str | None] = {**automatic, **{name: build_args[name] for name in automatic if name in build_args}}
-    stages: list[str] = []
-    known = {_stage(instruction) for instruction in instructions if instruction.name == "FROM"}
-    for instruction in instructions:
-        if instruction.name == "ARG" and not stages:
-            for word in _SHELL_WORD.findall(instruction.text):
-                name, equals, default = word.partition("=")
-                if name in build_args:
-                    scope[name] = build_args[name]
-                elif equals:
-                    scope[name] = expand(default, scope)
-        elif instruction.name == "FROM":
-            words = instruction.text.split()
-            base = expand(words[0], scope) if words else ""
-            if base is None or (base.lower() not in stages and base != "scratch"):
-                yield base, instruction.line
-            stages.append(_stage(instruction))
-        elif instruction.name in ("COPY", "ADD", "RUN"):
-            for flag, value in instruction.flags:
-                sources = [value] if flag == "from" else []
-                if flag == "mount":
-                    sources = [part[len("from=") :] for part in value.split(",") if part.lower().startswith("from=")]
-                for source in sources:
-                    is_number = flag == "from" and source.isdigit()  # of a stage; a mount knows names alone
-                    if not is_number and source.lower() not in known and source != "scratch":
-                        yield (None if "$" in source else source), instruction.line
-
-
-def _stage(instruction: Instruction) -> str:
+def _stage_name(instruction: Instruction) -> str:
     """Return the name that a FROM gives to its stage, "" where it gives none."""
-    words = instruction.text.lower().split()
-    return words[2] if len(words) > 2 and words[1] == "as" else ""
+    words = instruction.words
+    if len(words) == 3 and words[1].casefold() == "as":
+        name = words[2].lower()
+        if not _STAGE_NAME.match(name):
+            raise BadWord(
+                f"invalid name for build stage: {words[2]!r}, name can't start with a number or contain symbols"
+            )
+        if not Reference.is_valid(name):  # BuildKit looks for a context of that name
+            raise BadWord(f"invalid context name {name}: invalid reference format")
+        return name
+    if len(words) != 1:
+        raise BadWord("FROM requires either one or three arguments")
+    return ""
 
 
-def _automatic(platform: Platform | None) -> dict[str, str | None]:
-    """Return the variables that BuildKit sets by itself; what the builder's own platform is, only it knows."""
-    names = ("PLATFORM", "OS", "ARCH", "VARIANT")
-    scope: dict[str, str | None] = {f"{kind}{name}": None for kind in ("BUILD", "TARGET") for name in names}
-    if platform:
-        values = (str(platform), platform.os, platform.architecture, platform.variant)
-        scope.update({f"TARGET{name}": value for name, value in zip(names, values)})
-    return scope
+def _refused(line: int, reason: str) -> Problem:
+    if reason == "names no image":
+        hint = "give its variable a value in build_args, or a default in ARG"
+        return Problem(f"the Dockerfile's line {line} names no image", hint)
+    return refusal(line, reason)
 
 
-def _assigned(instructions: Sequence[Instruction], build_args: Mapping[str, str]) -> dict[str, list[str]]:
-    """Return every value that each variable of a Dockerfile is given anywhere in it, unexpanded."""
-    values: dict[str, list[str]] = {}
-    for instruction in instructions:
-        if instruction.name in ("ARG", "ENV"):
-            words = _words(instruction.text)
-            if instruction.name == "ENV" and words and "=" not in words[0]:
-                words = [f"{words[0]}={' '.join(words[1:])}"]
-            for word in words:
+class _Build:
+    """The build of a Dockerfile for one platform."""
+
+    def __init__(
+        self,
+        dockerfile: Dockerfile,
+        build_args: Mapping[str, str],
+        platform: Platform | None,
+        replaced: set[str],
+        target: str,
+    ) -> None:
+        self.escape = dockerfile.escape
+        self.build_args = {name: re.sub("[\ud800-\udfff]", "\ufffd", value) for name, value in build_args.items()}
+        self.unknown: dict[str, None] = {}
+        self.left = EXPANDED
+        self.copied = 0
+        self.stages: list[_Stage] = []
+        self.by_name: dict[str, _Stage] = {}
+        first = next((n for n, each in enumerate(dockerfile.instructions) if each.name == "FROM"), None)
+        if first is None:
+            return
+        froms = [each for each in dockerfile.instructions if each.name == "FROM"]
+        last = _stage_name(froms[-1])
+        self.values = _automatic(platform, target or last or "default")
+        self.values.update({name: value for name, value in self.build_args.items() if name in self.values})
+        self._global_arguments(dockerfile.instructions[:first])
+        self._epoch()
+        for instruction in dockerfile.instructions[first:]:
+            if instruction.name == "FROM":
+                self._begin_stage(instruction, replaced)
+            else:
+                self.stages[-1].commands.append(instruction)
+        self.registered = list(self.stages)
+        self.target = self._find_target(target)
+        self.triggers: list[tuple[str, int]] = []  # images that only other builds need
+        self._find_sources()
+        self._run(self._reachable())
+
+    def images(self) -> Iterator[tuple[str, int]]:
+        """Yield name and line of each image, in the file's order."""
+        for stage in self.stages:
+            if not stage.registered:
+                continue
+            if stage.parent is None and not stage.replaced and stage.base != "scratch":
+                yield stage.base, stage.line
+            for source in stage.sources:
+                if not source.registered and source.base != "scratch":
+                    yield source.base, source.line
+        if self.stages:
+            yield from self.triggers
+
+    def _expand(self, word: str, get: Callable[[str], str | None]) -> str:
+        value = expand(word, get, self.escape)
+        self.left -= len(value)
+        if self.left < 0:
+            raise Unreadable(f"the values of all variables have more than {EXPANDED} characters")
+        return value
+
+    def _expand_global(self, word: str, line: int) -> str:
+        try:
+            return self._expand(word, self.values.get)
+        except (BadWord, Unreadable) as error:
+            raise refusal(line, str(error)) from None
+
+    def _global_arguments(self, instructions: Sequence[Instruction]) -> None:
+        for instruction in instructions:
+            if instruction.name != "ARG":
+                if instruction.name in _ALL:
+                    raise refusal(instruction.line, "no build stage in current context")
+                continue
+            for word in instruction.words:
                 name, equals, default = word.partition("=")
-                if instruction.name == "ARG" and name in build_args:
-                    default = build_args[name]
-                elif not equals and name in values:
-                    continue  # what it was given before the first FROM
-                values.setdefault(name, []).append(default)
-    return values
+                if name in self.build_args:
+                    self.values[name] = self.build_args[name]
+                elif equals:
+                    self.values[name] = self._expand_global(default, instruction.line)
+
+    def _epoch(self) -> None:
+        """Find what dates the image by something else: a stage, a context, a URL."""
+        value = self.build_args.get("SOURCE_DATE_EPOCH", self.values.get("SOURCE_DATE_EPOCH", ""))
+        if value and not _is_number(value):
+            self.unknown[f"SOURCE_DATE_EPOCH is {value!r}: which time that is, only the build knows"] = None
+
+    def _begin_stage(self, instruction: Instruction, replaced: set[str]) -> None:
+        line = instruction.line
+        base = self._expand_global(instruction.words[0], line)
+        if not base:
+            raise _refused(line, "names no image")
+        flags = options(instruction, FLAGS["FROM"])[0]
+        for text in flags.get("platform", []):
+            if text and not self._expand_global(text, line):
+                raise refusal(line, f"empty platform value from expression {text}")
+        stage = _Stage(base, line, _stage_name(instruction))
+        stage.parent = self.by_name.get(base)
+        if stage.name and stage.name not in ("scratch", "context") and _full(stage.name) in replaced:
+            stage.replaced, stage.parent = True, None
+            if not UNKNOWN.search(base):
+                _parsed(base, line)
+        self.stages.append(stage)
+        if stage.name:
+            self.by_name[stage.name] = stage
+
+    def _find_target(self, target: str) -> _Stage:
+        if not target:
+            return self.stages[-1]
+        found = self.by_name.get(target.lower())
+        if not found:
+            hint = suggest(target, self.by_name) if self.by_name else "give the stage a name: FROM … AS NAME"
+            raise Problem(f"the Dockerfile has no stage {target!r}", hint)
+        return found
+
+    def _find_sources(self) -> None:
+        """Find the stages and images that instructions take files from; triggers of a stage run in those made from it."""
+        for stage in self.registered:
+            for instruction in stage.commands:
+                stage.sources += self._sources(instruction)
+        for stage in self.registered:
+            if stage.parent:
+                inherited = [each.inner for each in stage.parent.commands if each.name == "ONBUILD" and each.inner]
+                for instruction in inherited:
+                    stage.sources += self._sources(instruction)
+                stage.commands = inherited + stage.commands
+        for stage in self.registered:
+            for instruction in stage.commands:
+                for kind, name in _named_sources(instruction.inner) if instruction.inner else ():
+                    is_number = kind == "COPY" and _is_number(name)
+                    if not is_number and name.lower() not in self.by_name and name != "scratch":
+                        self.triggers.append((name, instruction.line))
+
+    def _sources(self, instruction: Instruction) -> list[_Stage]:
+        """Return the stages that an instruction takes files from; what is no stage is an image."""
+        sources = []
+        for kind, name in _named_sources(instruction):
+            if kind == "COPY" and _is_number(name):
+                if not 0 <= int(name) < len(self.stages):
+                    raise refusal(instruction.line, f"invalid stage index {name}")
+                sources.append(self.stages[int(name)])
+                continue
+            source = self.by_name.get(name.lower())
+            if not source:
+                source = _Stage(name, instruction.line, registered=False)
+                self.stages.append(source)
+            sources.append(source)
+        return sources
+
+    def _reachable(self) -> set[int]:
+        """Return the ids of the stages that the target needs."""
+        found: set[int] = set()
+        left = [self.target]
+        while left:
+            stage = left.pop()
+            if id(stage) not in found:
+                found.add(id(stage))
+                left += [*stage.sources, *([stage.parent] if stage.parent else [])]
+        return found
+
+    def _run(self, reachable: set[int]) -> None:
+        """Follow ARG, ENV and ADD through every stage; what BuildKit would refuse counts where it gets there."""
+        for stage in self.registered:
+            if stage.parent:
+                stage.values = dict(stage.parent.values)
+                stage.complete = stage.parent.complete
+                self.copied += len(stage.values)
+                if self.copied > COPIED:
+                    raise Problem("the Dockerfile has too many stages with too many variables", "divide it")
+            elif stage.base == "scratch" and not stage.replaced:
+                stage.values, stage.complete = {"PATH": NAME}, True
+            for instruction in [] if stage.replaced else stage.commands:
+                try:
+                    self._step(stage, instruction)
+                except BadWord as error:
+                    if id(stage) in reachable:
+                        raise refusal(instruction.line, str(error)) from None
+                    stage.values, stage.complete = {}, False
+                except Unreadable as error:
+                    raise refusal(instruction.line, str(error)) from None
+
+    def _step(self, stage: _Stage, instruction: Instruction) -> None:
+        name, words = instruction.name, instruction.words
+        if instruction.inner:
+            if instruction.inner.name == "ADD":
+                self._add(stage, instruction.inner, instruction.line)
+        elif name == "ARG":
+            for word in words:
+                self._argument(stage, word)
+        elif name == "ENV":
+            pairs = [self._expand(word, stage.get) for word in words]
+            for key, value in zip(pairs[::2], pairs[1::2]):
+                if UNKNOWN.search(key):  # it may be any variable
+                    stage.values, stage.complete = {}, False
+                else:
+                    stage.values[key] = value
+        elif name == "ADD":
+            self._add(stage, instruction, instruction.line)
+        elif name == "COPY" or name in _EXPANDED:
+            for word in words:
+                if "$" in word and not heredoc(word):
+                    self._expand(word, stage.get)
+
+    def _argument(self, stage: _Stage, word: str) -> None:
+        name, equals, default = word.partition("=")
+        value: str | None
+        if name in self.build_args:
+            value = self.build_args[name]
+        elif equals:
+            value = self._expand(default, stage.get)
+        else:
+            value = self.values.get(name)
+        if value is not None and name not in ("BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"):
+            stage.values[name] = value
+
+    def _add(self, stage: _Stage, instruction: Instruction, line: int) -> None:
+        """Find the sources of ADD that may be something else with each build."""
+        flags = options(instruction, FLAGS["ADD"])[0]
+        checksum = self._expand(flags.get("checksum", [""])[0], stage.get)
+        checks = bool(UNKNOWN.sub("", checksum) or NAME in checksum)
+        for word in instruction.words[:-1]:
+            if not heredoc(word) and _is_open(self._expand(word, stage.get)) and not checks:
+                self.unknown[f"line {line}: ADD {word} may give something else each time"] = None
 
 
-def _values(text: str, assigned: Mapping[str, Sequence[str]], seen: tuple[str, ...] = ()) -> list[str]:
-    """Return the text and every value that its variables may have, or theirs; [] where one is set outside the Dockerfile."""
-    if re.search(r"\$\{[^}]*\$", text):  # a variable in another's default
+def _is_number(text: str) -> bool:
+    """Whether Go's Atoi takes a text: a number of 64 bits."""
+    digits = text.lstrip("+-").lstrip("0") if _NUMBER.match(text) else "9" * 20
+    return len(digits) < 20 and -(1 << 63) <= int(f"{text[:1].strip('+0123456789')}{digits or 0}") < 1 << 63
+
+
+def _named_sources(instruction: Instruction | None) -> list[tuple[str, str]]:
+    """Return kind and name of each --from of an instruction; a variable in it, if anybody, only the build knows."""
+    if instruction is None or instruction.name not in ("COPY", "RUN"):
         return []
-    values = [text]
-    for match in _VARIABLE.finditer(text):
-        name = match["braced"] or match["plain"]
-        if not name:
-            continue
-        if name in seen:  # ENV A=$A: what A was before
-            values.append("")
-            continue
-        for value in assigned.get(name, ()):
-            more = _values(value, assigned, (*seen, name))
-            values += more
-            if not more:
-                return []
-        if name not in assigned:
-            return []
-    return values
+    flags = options(instruction, FLAGS[instruction.name])[0]
+    try:
+        if instruction.name == "COPY":
+            name = flags.get("from", [""])[0]
+            return [("COPY", ANYTHING if expand(name, lambda name: None) != name else name)] if name else []
+        return [("RUN", name) for name in map(_mounted, flags.get("mount", [])) if name]
+    except (BadWord, Unreadable) as error:
+        raise refusal(instruction.line, str(error)) from None
 
 
-def _may_be_remote(word: str, assigned: Mapping[str, Sequence[str]]) -> bool:
+def _mounted(text: str) -> str:
+    """Return the `from` of a mount, "" where it has none; BuildKit reads the last one."""
+    name = ""
+    for part in _csv(text):
+        key, equals, value = part.partition("=")
+        if equals and key.lower() == "from":
+            name = ANYTHING if "$" in value[:-1] else value
+    return name
+
+
+def _csv(text: str) -> list[str]:
+    """Return the fields of one line of CSV, as Go's parser reads it."""
+    line = text[:-1] if text.endswith("\n") else text
+    if not line:
+        raise BadWord("failed to parse csv mounts: EOF")
+    fields = []
+    position = 0
+    while True:
+        if line[position : position + 1] == '"':
+            match = re.compile(r'"((?:[^"]|"")*)"(,|\Z)').match(line, position)
+            if not match:
+                raise BadWord('failed to parse csv mounts: extraneous or missing " in quoted-field')
+            fields.append(match[1].replace('""', '"'))
+            if not match[2]:
+                return fields
+            position = match.end()
+            continue
+        end = line.find(",", position)
+        part = line[position:] if end < 0 else line[position:end]
+        if '"' in part:
+            raise BadWord('failed to parse csv mounts: bare " in non-quoted-field')
+        fields.append(part)
+        if end < 0:
+            return fields
+        position = end + 1
+
+
+def _automatic(platform: Platform | None, stage: str) -> dict[str, str]:
+    """Return the variables that BuildKit sets by itself; what the builder's own platform is, only it knows."""
+    unknown = {"PLATFORM": NAME, "OS": NAME, "OSVERSION": WORD, "ARCH": NAME, "VARIANT": WORD}
+    target = unknown
+    if platform:
+        values = (str(platform), platform.os, "", platform.architecture, platform.variant)
+        target = dict(zip(unknown, values))
+    return {
+        **{f"BUILD{name}": value for name, value in unknown.items()},
+        **{f"TARGET{name}": value for name, value in target.items()},
+        "TARGETSTAGE": stage,
+    }
+
+
+def _is_open(source: str) -> bool:
     """Whether a source of ADD can be a URL or a Git repository that gives something else each time."""
-    if "$" not in word:
-        return ("://" in word or bool(_SSH.match(word))) and not _COMMIT.search(word)
-    values = _values(word, assigned)
-    # Either has a colon, and that of ${NAME:-x} is none.
-    return not values or any(":" in re.sub(r"(\$\{\w+):(?=[-+?])", r"\1", value) for value in values)
+    source = source.replace(WORD, "x").replace(NAME, "x")
+    if ANYTHING in source:
+        return _may_be_remote(source[: source.index(ANYTHING)], source)
+    if source.startswith(("./", "../", "github.com/")):
+        return False
+    match = _SCHEME.match(source)
+    if match and match[1].lower() not in _SCHEMES:
+        return False
+    if not match:
+        return bool(_SSH.match(source)) and not _is_commit(source)
+    scheme = match[1].lower()
+    if scheme in ("git", "ssh"):
+        return not _is_commit(source)
+    import urllib.parse
+
+    path = re.split("[?#]", source, maxsplit=1)[0]
+    is_git = urllib.parse.unquote(path).endswith(".git")
+    if is_git:
+        return not _is_commit(source)
+    return source.startswith(("http://", "https://"))
 
 
-def _is_pinned(before: Sequence[Instruction], add: Instruction, build_args: Mapping[str, str]) -> bool:
-    """Whether ADD has a checksum; one that is empty, or whose variable may be when it gets there, checks nothing."""
-    checksum = dict(add.flags).get("checksum", "")
-    froms = [number for number, instruction in enumerate(before) if instruction.name == "FROM"]
-    stage = before[froms[-1] :] if froms else []
-    # What stands before the first FROM is seen in a stage only where that declares it again.
-    everything = _assigned([*before[: froms[0]], *stage], build_args) if froms else {}
-    visible = {name: everything[name] for name in _assigned(stage, build_args)}
-    return bool(checksum) and all(_values(checksum, visible) or [""])
+def _is_commit(source: str) -> bool:
+    """Whether a Git repository's URL names a commit, which cannot change."""
+    if not _PLAIN_URL.match(source):  # Go may read it otherwise
+        return False
+    rest, _hash, fragment = source.partition("#")
+    query = rest.partition("?")[2]
+    named = [part.partition("=")[2] for part in query.split("&") if part.startswith(("checksum=", "commit="))]
+    return bool(named and named[-1]) or bool(_COMMIT.match(fragment.partition(":")[0]))
 
 
-def _json_words(text: str) -> list[str] | None:
-    """Return the words of an instruction in its JSON form, None where it is not one."""
-    import json
-
-    try:
-        words = json.loads(text)
-    except ValueError:
-        return None
-    return [str(word) for word in words] if isinstance(words, list) else None
-
-
-def _sources(text: str) -> list[str]:
-    """Return the sources of ADD, without the destination."""
-    words = _json_words(text) if text.startswith("[") else None
-    return [word.strip("[\"',") for word in text.split()[:-1]] if words is None else words[:-1]
-
-
-def _unquoted(text: str) -> str:
-    return text.replace('"', "").replace("'", "")
-
-
-def _logical_line(lines: Sequence[str], number: int, escape: str) -> tuple[str, int]:
-    """Return one line with those that continue it, without comments, and the number of the next."""
-    text = ""
-    while number < len(lines):
-        line = lines[number].strip() if not text else lines[number].rstrip()
-        number += 1
-        if line.lstrip().startswith("#") or (text and not line.strip()):
-            if not text:
-                return "", number
-            continue
-        # Two escapes at the end of a line are a character, and no continuation.
-        if line.endswith(escape) and not line.endswith(escape * 2):
-            text += line[:-1]
-            text = text or " "
-            continue
-        text += line
-        break
-    return " ".join(text.split(None, 1)).strip(), number
-
-
-def _flags(rest: str) -> tuple[tuple[tuple[str, str], ...], str]:
-    flags = []
-    while rest.startswith("--"):
-        flag, rest = (*rest.split(None, 1), "")[:2]
-        name, value = (*flag[2:].split("=", 1), "")[:2]
-        flags.append((name, _unquoted(value)))
-    return tuple(flags), rest
-
-
-def _after_heredocs(lines: Sequence[str], number: int, text: str) -> int:
-    """Return the number of the line after the heredocs that `text` begins; what has no end is none."""
-    if text.startswith("[") and _json_words(text) is not None:
-        return number  # the JSON form has no heredocs
-    for word in _SHELL_WORD.findall(text):
-        match = _HEREDOC.fullmatch(word)
-        if not match:
-            continue
-        name = re.sub(r"\\(.)", r"\1", _unquoted(match[2]))
-        for end in range(number, len(lines)):
-            line = lines[end].lstrip("\t") if match[1] else lines[end]
-            if line == name:
-                number = end + 1
-                break
-    return number
-
-
-def _words(text: str) -> list[str]:
-    import shlex
-
-    try:
-        return shlex.split(text)
-    except ValueError:  # a quote without its other: Docker will say so
-        return text.split()
+def _may_be_remote(known: str, source: str) -> bool:
+    """Whether a source of ADD that begins so may be remote, whatever follows."""
+    if known.startswith(("./", "../", "/")):
+        return False
+    begins = known.lower()
+    if not known or any(f"{scheme}://".startswith(begins) or begins.startswith(f"{scheme}://") for scheme in _SCHEMES):
+        return True
+    # me@host:path: that an image's variable brings an @ is not believed.
+    return bool(_USER.fullmatch(known.partition("@")[0])) and "@" in source
 
 
 def _full(name: str) -> str:
-    try:
-        return str(Reference.parse(name))
-    except Problem:
-        return name
+    return str(Reference.parse(name)) if Reference.is_valid(name) else name

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Mapping
 from .._passwords import without_passwords
 from .._problem import Problem
 from .build import as_text, is_git, is_url, split_login
-from .context import digest_tree, read_ignore
+from .context import LARGEST_FILE, digest_tree, read_ignore
 from .dockerfile import Needs, needs
 from .reference import Reference
 from .registry import Access, digests
@@ -56,8 +56,10 @@ def read(build: Build, access: Access) -> Inputs:
         except Problem as problem:
             return Inputs("", (str(problem),), {})
     arguments = {name: as_text(value) for name, value in build.options["build_args"].items()}
+    if os.environ.get("SOURCE_DATE_EPOCH"):
+        arguments.setdefault("SOURCE_DATE_EPOCH", os.environ["SOURCE_DATE_EPOCH"])
     contexts = build.options["build_contexts"]
-    needed = needs(dockerfile, arguments, build.platforms, contexts)
+    needed = needs(dockerfile, arguments, build.platforms, contexts, build.options["target"] or "")
     named, more = _named_contexts(contexts, access)
     bases, unread = _bases([*needed.images, *more.images], access.renewed())
     facts = {
@@ -118,10 +120,13 @@ def _named_contexts(contexts: Mapping[str, str], access: Access) -> tuple[dict[s
 
 def _read_text(path: str) -> str:
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
-            return file.read()
+        with open(path, "rb") as file:
+            content = file.read(LARGEST_FILE + 1)
     except OSError as error:
         raise Problem(f"{path}: {error.strerror}", "make it readable for the user who builds") from error
+    if len(content) > LARGEST_FILE:
+        raise Problem(f"{path} is larger than {LARGEST_FILE} bytes, which BuildKit refuses", "is it a Dockerfile?")
+    return content.decode("utf-8", "surrogateescape")
 
 
 def _git(url: str, file: str | None, deadline: float) -> tuple[str, str]:

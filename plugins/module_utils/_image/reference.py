@@ -40,6 +40,15 @@ class Reference:
         return self.digest or self.tag
 
     @classmethod
+    def is_valid(cls, text: str) -> bool:
+        """Whether `text` names an image."""
+        try:
+            cls.parse(text)
+        except Problem:
+            return False
+        return True
+
+    @classmethod
     def parse(cls, text: str) -> Reference:
         """Return the image that `text` names; raise a Problem that says which part of it is wrong."""
         if not text or text != text.strip():

@@ -21,6 +21,7 @@ import (
 	"fmt"
 	"io"
 	gofs "io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"sort"
@@ -32,12 +33,16 @@ import (
 	"github.com/moby/buildkit/client/llb/sourceresolver"
 	"github.com/moby/buildkit/frontend/dockerfile/builder"
 	"github.com/moby/buildkit/frontend/dockerfile/dockerfile2llb"
+	"github.com/moby/buildkit/frontend/dockerfile/parser"
 	"github.com/moby/buildkit/frontend/dockerfile/shell"
+	"github.com/moby/buildkit/frontend/dockerui"
 	"github.com/moby/buildkit/frontend/gateway/client"
 	gwpb "github.com/moby/buildkit/frontend/gateway/pb"
 	"github.com/moby/buildkit/solver/pb"
+	"github.com/moby/patternmatcher"
 	"github.com/moby/patternmatcher/ignorefile"
 	digest "github.com/opencontainers/go-digest"
+	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/tonistiigi/fsutil"
 	fstypes "github.com/tonistiigi/fsutil/types"
 )
@@ -51,12 +56,13 @@ type request struct {
 	Target     string            `json:"target"`
 	Platforms  []string          `json:"platforms"`
 	Contexts   map[string]string `json:"contexts"`
-	Paths      []string          `json:"paths"`
+	Paths      []string          `json:"paths"` // base64, too
 	dockerfile []byte
 }
 
 type answer struct {
 	Images   []string          `json:"images"`
+	Named    []string          `json:"named"` // by every stage, with the target "*"
 	URLs     []string          `json:"urls"`
 	Frontend string            `json:"frontend"`
 	Errors   map[string]string `json:"errors"` // of each target
@@ -193,7 +199,35 @@ func build(req request) answer {
 		}
 	}
 	result.Images, result.URLs, result.Frontend = keys(r.images), keys(r.urls), r.frontend
+	if req.Target == "*" && r.frontend == "" {
+		result.Named = named(r)
+	}
 	return result
+}
+
+// named returns the images of every stage, reachable or not; nothing where one of them is an error.
+func named(r *recorder) []string {
+	r.images, r.target = map[string]bool{}, ""
+	bc, err := dockerui.NewClient(r)
+	if err != nil {
+		return nil
+	}
+	wished := []*ocispecs.Platform{nil}
+	if len(bc.TargetPlatforms) > 0 {
+		wished = nil
+		for number := range bc.TargetPlatforms {
+			wished = append(wished, &bc.TargetPlatforms[number])
+		}
+	}
+	for _, platform := range wished {
+		opt := dockerfile2llb.ConvertOpt{Config: bc.Config, Client: bc, MetaResolver: r, TargetPlatform: platform, AllStages: true}
+		opt.BuildArgs = maps.Clone(opt.BuildArgs)
+		opt.Warn = func(string, string, string, string, []parser.Range) {}
+		if _, err := dockerfile2llb.Dockerfile2LLB(context.Background(), r.dockerfile, opt); err != nil {
+			return nil
+		}
+	}
+	return keys(r.images)
 }
 
 func keys(set map[string]bool) []string {
@@ -252,13 +286,24 @@ func send(text []byte, paths []string) (result answer) {
 	if err != nil {
 		return answer{Error: err.Error()}
 	}
+	// The frontend tries them once, and sends them to the client as JSON.
+	if _, err = patternmatcher.New(patterns); err != nil {
+		return answer{Error: err.Error()}
+	}
+	sent, err := json.Marshal(patterns)
+	if err != nil {
+		return answer{Error: err.Error()}
+	}
+	if err = json.Unmarshal(sent, &patterns); err != nil {
+		return answer{Error: err.Error()}
+	}
 	fs, err := fsutil.NewFilterFS(tree(paths), &fsutil.FilterOpt{ExcludePatterns: patterns})
 	if err != nil {
 		return answer{Error: err.Error()}
 	}
 	result.Sent = []string{}
 	err = fs.Walk(context.Background(), "/", func(path string, _ gofs.DirEntry, err error) error {
-		result.Sent = append(result.Sent, path)
+		result.Sent = append(result.Sent, base64.StdEncoding.EncodeToString([]byte(path)))
 		return err
 	})
 	if err != nil {
@@ -305,6 +350,9 @@ func serve(line []byte) (result answer) {
 		req.dockerfile = decode(req.Dockerfile)
 		return build(req)
 	case req.Ignore != nil:
+		for number := range req.Paths {
+			req.Paths[number] = string(decode(&req.Paths[number]))
+		}
 		return send(decode(req.Ignore), req.Paths)
 	case req.Word != nil:
 		return expand(decode(req.Word), req)

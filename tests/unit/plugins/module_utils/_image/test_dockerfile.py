@@ -39,7 +39,7 @@ def images(content, platforms=FLEET, contexts=(), **build_args):
         ("FROM a\nRUN <<EOF\nFROM evil\nEOF\nFROM b", ["a:latest", "b:latest"]),
         ("FROM a\nCOPY <<-'X' <<Y /\n\tFROM evil\n\tX\nFROM evil\nY\nFROM b", ["a:latest", "b:latest"]),
         ('FROM a\nRUN echo "<<EOF"\nFROM b', ["a:latest", "b:latest"]),
-        ("FROM a\nRUN cat <<EOF\nFROM b", ["a:latest", "b:latest"]),
+        ("FROM a\nRUN cat \\<<EOF\nFROM b", ["a:latest", "b:latest"]),
         ("\ufeffFROM a\r\nFROM b\r\n", ["a:latest", "b:latest"]),
         ("FROM a\nARG V=1\nFROM b:$TARGETOS", ["a:latest", "b:linux"]),
         ("#!/usr/bin/env x\n# syntax=docker/dockerfile:1\nFROM a", ["docker.io/docker/dockerfile:1", "a:latest"]),
@@ -70,7 +70,7 @@ def test_a_build_context_of_that_name_takes_the_place_of_an_image():
     [
         ("FROM base-$BUILDARCH", "line 1: which image it names depends on the build"),
         ("FROM a\nCOPY --from=$X / /", "line 2: which image it names"),
-        ("FROM a:${V#v}", "line 1: which image it names"),
+        ("FROM a:${BUILDARCH#v}", "line 1: which image it names"),
         ("FROM a\nADD https://example.com/x.tar /x", "line 2: ADD https://example.com/x.tar may give"),
         ("FROM a\nADD --keep-git-dir git@example.com:x.git /x", "line 2: ADD git@example.com:x.git may give"),
         ("FROM a\nADD me@example.com:x.git /x", "line 2: ADD me@example.com:x.git may give"),
