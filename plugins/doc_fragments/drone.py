@@ -34,7 +34,9 @@ options:
     description: A file of certificates (PEM) to trust instead of the system's.
     type: path
   timeout:
-    description: How many seconds to wait for each answer.
+    description:
+      - How many seconds each answer may take, from the connection to its last byte. All pages of a listing together may take ten
+        times as long.
     type: int
     default: 30
   connections:

@@ -55,6 +55,8 @@ _WORDS = frozenset(
         "master",
     ]
 )
+# More digits than any number has here, or an exponent that stands for them.
+_TOO_LARGE = re.compile(r"[\d_.]{30}|[eE][+-]?0*[\d_]{3}")
 # Shorter texts are hidden only where an option is declared as a secret.
 _SHORTEST = 4
 
@@ -67,6 +69,7 @@ class Module(AnsibleModule):  # type: ignore[misc]
 
     # Options in which names of secrets stand for secrets, and which the module looks into itself.
     described: frozenset[str] = frozenset()
+    params: dict[str, Any]
 
     def __init__(
         self, *args: Any, find_secrets: Callable[[Mapping[str, Any]], Iterable[str]] | None = None, **options: Any
@@ -101,6 +104,11 @@ class Module(AnsibleModule):  # type: ignore[misc]
         wrong = wrong_shape(self.argument_spec, self.params)
         if wrong:
             self.fail_json(msg=wrong)
+
+    def _return_formatted(self, kwargs: dict[str, Any]) -> None:
+        # The result has the arguments in it, and Python writes no number of thousands of digits.
+        self.params = _bounded(self.params)
+        super()._return_formatted(kwargs)
 
     def warn(self, warning: str, **options: Any) -> None:
         """Warn; ansible-core from 2.19 on does not look for secrets in warnings."""
@@ -253,6 +261,9 @@ def wrong_shape(spec: Mapping[str, Any], given: Mapping[str, Any], where: str = 
     """Say where something else than a dictionary is given for one; ansible-core ends in a traceback where that is a number."""
     for name, option in spec.items():
         inner, value = option.get("options"), given.get(name)
+        if option.get("type") in ("int", "float") and isinstance(value, str) and _TOO_LARGE.search(value):
+            # ansible-core writes out all digits of 1e999999999, which takes the memory of the host.
+            return f"{where}{name} is {value[:30]!r}, which is too large for a number"
         if not inner or value is None or isinstance(value, str):
             continue
         is_list = option.get("type") == "list" and isinstance(value, list)
@@ -266,6 +277,15 @@ def wrong_shape(spec: Mapping[str, Any], given: Mapping[str, Any], where: str = 
                 kind = {list: "a list", bool: "a boolean", type(None): "null"}.get(type(entry), "a number")
                 return f"{place} is {kind}, and must be a dictionary"
     return ""
+
+
+def _bounded(value: Any) -> Any:
+    """Return a value without numbers that cannot be written."""
+    if isinstance(value, Mapping):
+        return {key: _bounded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_bounded(item) for item in value]
+    return float("inf") if isinstance(value, int) and abs(value) > 10**400 else value
 
 
 def _has_secrets(spec: Mapping[str, Any]) -> bool:

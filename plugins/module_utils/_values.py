@@ -34,7 +34,8 @@ def _check_number(name: str, value: Any) -> None:
     if isinstance(value, bool):
         raise Problem(f"{name} is {str(value).lower()}, which is not a number", "write a number")
     if not -LARGEST <= value <= LARGEST:  # nor is nan
-        shown = str(value) if len(str(value)) < 30 else f"of {len(str(value))} digits"
+        # Python refuses to write a number of thousands of digits.
+        shown = str(value) if isinstance(value, float) or abs(value) < 10**30 else "of more than 30 digits"
         raise Problem(f"{name} is {shown}, which is too large", f"write a number up to {LARGEST}")
 
 

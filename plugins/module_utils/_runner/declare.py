@@ -44,6 +44,8 @@ def _present(module: Module, wanted: Mapping[str, Any], policy: Policy) -> dict[
         module.warn(f"another runner runs on this host as well ({', '.join(world.strangers)}): drain and remove it")
     if policy.drone:
         _warn_of_long_builds(module, policy.drone, wanted["stop_timeout"])
+    if not wanted["validate_certs"] and not policy.drone:  # whose client has warned
+        module.warn("validate_certs is false: whoever answers in the server's place gets the runner's secret")
     refused = "" if runner.own_network else _ping(wanted, runner.secret)
     if world.builds and not policy.drone:
         _warn_of_unreported_builds(module, wanted, runner, world)

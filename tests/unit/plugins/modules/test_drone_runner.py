@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import pytest
+from ansible_collections.multiarch.drone.plugins.module_utils._arguments import Module
 from ansible_collections.multiarch.drone.plugins.module_utils._runner.wish import ENVIRONMENT, TIMER, UNIT
 from ansible_collections.multiarch.drone.plugins.modules import drone_runner, drone_runner_info
 
@@ -69,6 +70,16 @@ def test_a_runner_is_made_and_a_second_run_changes_nothing(host, declare):
     host.forget()
     again = declare()
     assert (again["changed"], host.calls) == (False, [])
+
+
+@pytest.mark.parametrize("token", [True, False])
+def test_validate_certs_false_warns_once_that_anybody_gets_what_proves_the_runner(declare, monkeypatch, token):
+    said = []
+    monkeypatch.setattr(Module, "warn", lambda _module, text: said.append(text))
+    declare(token=token)
+    assert said == []
+    declare(token=token, validate_certs=False)
+    assert [text.partition(":")[0] for text in said] == ["validate_certs is false"]
 
 
 def test_a_change_waits_for_the_builds_that_run(host, declare, running):

@@ -30,9 +30,24 @@ SECONDS = float(os.environ.get("MULTIARCH_DRONE_FUZZ_SECONDS", "40")) / len(MODU
 TEXTS = (
     "", " ", "\n", "a\nb", "a\tb", "a\0b", "-", "--help", "-v/etc", "../../etc/passwd", "/", ".", "..", "/dev/zero", "~", "~nobody/x",
     "ünï☃", "\ufeffbom", "\u202e", "\ud800", "%s{}$(id)`id`;&|", "{{ x }}", "null", "true", "0x_", "1_0", "*", "[", "a" * 70000, "a/b/c/d", "a:b@c",
-    "https://[", "http://[::1", "https://x:99999999/", "file:///etc/passwd", "x" * 255 + "/y", "'", '"', "\\", "9" * 400, "1e400", "nan",
+    "https://[", "http://[::1", "https://x:99999999/", "file:///etc/passwd", "x" * 255 + "/y", "'", '"', "\\", "9" * 400, "1e400", "1e5000", "1e9999999999", "nan",
 )  # fmt: skip
-NUMBERS = (0, -1, 1, 2**31, 2**63, -(2**63), 10**30, 1.5, -0.0, 1e308)
+NUMBERS = (
+    0,
+    -1,
+    1,
+    2**31,
+    2**63,
+    -(2**63),
+    10**30,
+    10**400,
+    1.5,
+    -0.0,
+    1e308,
+    float("inf"),
+    float("-inf"),
+    float("nan"),
+)
 SHAPES = (
     None, True, False, [], {}, [None], [[]], [{}], [[[]]], {"": ""}, {"a": None}, {"a": {"b": [1]}}, {"1": 2}, [1, "a", None, {}],
     [True], {"a": []}, [""], {"a\0b": "c"}, {"worker": {"oci": True}}, {"features": 1}, {"log-opts": [1]},
