@@ -28,7 +28,7 @@ $(TREE):
 	ln -sfn $(CURDIR) $@
 
 .PHONY: test
-test: test-fast sanity other-cores plays browser docs-site kernel services molecule quickstart-test real artifact ## Every test (CI calls this)
+test: test-fast sanity other-cores plays controllers browser docs-site kernel services molecule quickstart-test real artifact ## Every test (CI calls this)
 	$(call say,every test passed)
 
 .PHONY: test-fast
@@ -125,6 +125,12 @@ plays: $(TREE) ## Real plays that look for secrets in what Ansible prints and le
 	$(call say,real plays at -vvvv)
 	PATH="$(ENV):$$PATH" $(ENV)/pytest -q -n 2 tests/plays
 
+.PHONY: controllers
+controllers: $(TREE) ## The examples by ansible-runner, as AWX runs them, by ansible-navigator and by ansible-builder
+	$(call say,ansible-runner, ansible-navigator and ansible-builder)
+	tests/tools/packages git:git
+	PYTHONPATH="$(CURDIR)/build/collections" $$(tests/tools/venv controllers)/bin/pytest -q tests/controllers
+
 .PHONY: browser
 browser: $(TREE) ## The report's page in a real browser, judged by axe-core
 	$(call say,the report in Chromium)
@@ -190,5 +196,5 @@ format: ## Format the Python code and mend what ruff can
 lock: ## Resolve requirements/*.in again
 	UV=$$(dirname $$(readlink -f $$(tests/tools/venv uv)))/uv-*/bin/uv
 	cd requirements
-	for name in uv run test oldest browser docs; do $$UV pip compile -q --upgrade --python-version 3.11 --generate-hashes --custom-compile-command "make lock" $$name.in -o $$name.txt; done
+	for name in uv run test oldest browser docs controllers; do $$UV pip compile -q --upgrade --python-version 3.11 --generate-hashes --custom-compile-command "make lock" $$name.in -o $$name.txt; done
 	$$UV pip compile -q --upgrade --python-version 3.12 --generate-hashes --custom-compile-command "make lock" newest.in -o newest.txt

@@ -16,6 +16,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.common.yaml import yaml_load
 from ansible.plugins.action import ActionBase
 
+from ..module_utils._arguments import split_texts
 from ..module_utils._preflight import wrong
 
 SPECIFICATIONS = {
@@ -43,6 +44,7 @@ class ActionModule(ActionBase):
         if "buildkitd" in roles:
             values.setdefault("buildkitd_address", task_vars["inventory_hostname"])
             values.setdefault("buildkitd_pki", "~/.config/multiarch.drone/buildkitd")
+        split_texts(declared, values)
         read = ArgumentSpecValidator(declared).validate(values, validate_role_argument_spec=True)
         problems = read.error_messages or wrong(roles, read.validated_parameters, self._names(roles, task_vars))
         if problems:

@@ -86,6 +86,7 @@ class Module(AnsibleModule):  # type: ignore[misc]
         super()._load_params()
         progress = self.params.pop(_progress.ARGUMENT, None)
         drop_nulls(self.argument_spec, self.params)
+        split_texts(self.argument_spec, self.params)
         self.no_log_values: Secrets = Secrets()
         self.no_log_values.update(secrets_of(self.argument_spec, self.params))
         free = {name: value for name, value in self.params.items() if name not in self.described}
@@ -214,6 +215,19 @@ def drop_nulls(spec: Mapping[str, Any], given: dict[str, Any]) -> None:
                 for entry in value if isinstance(value, list) else [value]:
                     if isinstance(entry, dict):
                         drop_nulls(inner, entry)
+
+
+def split_texts(spec: Mapping[str, Any], given: dict[str, Any]) -> None:
+    """Take one text for the list that it stands for, as a survey or `-e name=a,b` gives it: items end at commas and lines.
+
+    ansible-core splits at commas alone, keeps the blanks behind them, and makes an empty text an item.
+    """
+    for name, option in spec.items():
+        if option.get("type") != "list" or option.get("elements") != "str":
+            continue
+        for key in (name, *option.get("aliases", ())):
+            if isinstance(given.get(key), str):
+                given[key] = [item.strip() for item in re.split(r"[,\n]", given[key]) if item.strip()]
 
 
 def secrets_of(spec: Mapping[str, Any], given: Mapping[str, Any]) -> Iterator[str]:

@@ -307,7 +307,7 @@ def _pipelines(raw: Mapping[str, Any], before: Mapping[str, Any]) -> list[dict[s
 def _missing_secrets(repo: Mapping[str, Any], have: Mapping[str, Any]) -> list[str]:
     """Return the secrets that a pipeline takes and neither its repository nor its namespace has, where both are known."""
     slug = str(repo.get("slug") or "")
-    places = (slug, slug.split("/")[0])
+    places = (slug, slug.partition("/")[0])
     if not all(place in have for place in places):
         return []
     return sorted(set(_texts(repo.get("secrets"))) - {name for place in places for name in _texts(have[place])})

@@ -7,7 +7,7 @@ import json
 
 import pytest
 from ansible.module_utils import basic
-from ansible_collections.multiarch.drone.plugins.module_utils._arguments import Module, drop_nulls
+from ansible_collections.multiarch.drone.plugins.module_utils._arguments import Module, drop_nulls, split_texts
 
 SPEC = {
     "token": {"type": "str", "no_log": True},
@@ -59,3 +59,21 @@ def test_null_is_no_value_however_deep():
     given = {"called": None, "free": {"x": None}, "rows": [{"a": None, "b": 2}, None], "one": {"c": None}, "odd": None}
     drop_nulls(spec, given)
     assert given == {"free": {"x": None}, "rows": [{"b": 2}, None], "one": {}, "odd": None}
+
+
+@pytest.mark.parametrize(
+    ("given", "items"),
+    [
+        ("a, b", ["a", "b"]),
+        ("a\nb\n", ["a", "b"]),
+        ("", []),
+        (" , ,", []),
+        ("one", ["one"]),
+        (["a, b"], ["a, b"]),
+        (None, None),
+    ],
+)
+def test_a_text_stands_for_the_list_that_a_survey_means_by_it(given, items):
+    params = {"names": given, "alias": given, "texts": "a, b"}
+    split_texts({"names": {"type": "list", "elements": "str", "aliases": ["alias"]}, "texts": {"type": "str"}}, params)
+    assert params == {"names": items, "alias": items, "texts": "a, b"}
