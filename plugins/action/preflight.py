@@ -9,9 +9,12 @@ specifications, or compile what knows runners, once more.
 
 from __future__ import annotations
 
+import fcntl
+import json
 from pathlib import Path
 from typing import Any
 
+from ansible import constants
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.common.yaml import yaml_load
 from ansible.plugins.action import ActionBase
@@ -57,7 +60,17 @@ class ActionModule(ActionBase):
 
     def _names(self, roles: list[str], task_vars: Any) -> dict[str, str]:
         """Return the names of the fleet's runners by host, "" for the host's own."""
-        if "drone_runner" not in roles:  # to ask for another host's variables takes a millisecond
+        if "drone_runner" not in roles:
             return {}
-        hosts = {*task_vars["ansible_play_hosts_all"], *task_vars["groups"].get("runners", [])}
-        return {host: task_vars["hostvars"][host].get("drone_runner_name", "") for host in hosts}
+        # To ask for another host's variables takes a millisecond, and of a thousand hosts each would ask for a thousand: the first
+        # asks for all. Each task has a process of its own, so that a file of this run of Ansible is what they have in common.
+        with open(Path(constants.DEFAULT_LOCAL_TMP, f"runner-names-{self._task._uuid}.json"), "a+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.seek(0)
+            known = file.read()
+            if known:
+                return dict(json.loads(known))
+            hosts = {*task_vars["ansible_play_hosts_all"], *task_vars["groups"].get("runners", [])}
+            names = {str(host): str(task_vars["hostvars"][host].get("drone_runner_name", "") or "") for host in hosts}
+            file.write(json.dumps(names))
+        return names

@@ -3,8 +3,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 """A converged buildx_builder against a ping, for each driver that runs without a cluster; and what it asks of Docker.
 
-Ratios in one run: the tasks of a play take turns, so that a busy machine slows all of them alike. Exits with the number of
-limits that were passed.
+Ratios in one run: the tasks of a play take turns, so that a busy machine slows all of them alike.
 """
 
 from __future__ import annotations
@@ -18,6 +17,8 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from tests.bench.results import Results
 
 TREE = Path(os.path.abspath(__file__)).parents[2]
 sys.path[:0] = [str(TREE / "build/collections"), str(TREE / "tests/buildkit")]
@@ -35,7 +36,8 @@ COUNT = '#!/bin/sh\necho "$@" | tr "\\n" " " | sed "s/$/\\n/" >>"$0.calls"\nexec
 
 
 def main() -> int:
-    """Measure, print a line for each, and return how many limits were passed."""
+    """Measure, print a line for each, and return the exit code."""
+    results = Results("builder")
     conftest = importlib.import_module("conftest")
     image = subprocess.check_output([TREE / "tests/tools/buildkit", "image"], text=True).strip()
     programs = Path(image).parent
@@ -55,13 +57,12 @@ def main() -> int:
         user.declare(bootstrap=False, **{"driver": "docker-container", **tasks["docker-container"]})
         user.declare(**tasks["remote"])
         seconds = play(scratch, tasks)
-        failed = 0
         for driver, options in tasks.items():
             calls = count(scratch, user, {"driver": driver, **options})
             told = f"a converged builder, driver {driver}, whole task / ping"
-            failed += report(told, seconds[driver] / seconds["ping"], LIMIT, "×")
-            failed += report("  docker processes", calls, 2, "")
-        return failed
+            results.told(told, seconds[driver] / seconds["ping"], LIMIT)
+            results.told(f"a converged builder, driver {driver}, docker processes", calls, 2, "processes")
+    return results.end()
 
 
 def container(stack: contextlib.ExitStack, image: str) -> None:
@@ -121,13 +122,6 @@ def count(scratch: Path, user, wish) -> int:
     lines = calls.read_text().splitlines()
     assert not any(word in line.split() for line in lines for word in ("run", "create", "start")), lines
     return len(lines)
-
-
-def report(what: str, value: float, limit: float, unit: str) -> bool:
-    """Print a line, and say whether the limit is passed."""
-    passed = value > limit
-    print(f"{what}: {value:.3g} {unit}".rstrip() + f" (at most {limit:g}{': PASSED' if passed else ''})", flush=True)
-    return passed
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "build/collections"
 
 from ansible_collections.multiarch.drone.plugins.module_utils._image.context import digest_tree, read_ignore
 
+from tests.bench.results import Results
+
 WANTED = 0.5
 
 
@@ -30,6 +32,7 @@ def seconds(work):
 
 
 def main() -> int:
+    results = Results("context")
     size = int(sys.argv[1]) if len(sys.argv) > 1 else 1024
     with tempfile.TemporaryDirectory() as folder:
         for number in range(16):
@@ -38,10 +41,10 @@ def main() -> int:
         files = sorted(map(str, Path(folder).iterdir()))
         ours = seconds(lambda: digest_tree(folder, read_ignore(folder)))
         theirs = seconds(lambda: subprocess.run(["sha256sum", *files], stdout=subprocess.DEVNULL, check=True))
-    print(
-        f"context of {size} MiB: {size / ours:.0f} MiB/s, sha256sum {size / theirs:.0f} MiB/s: {theirs / ours:.2f} of its speed"
-    )
-    return theirs / ours < WANTED
+    results.told(f"context of {size} MiB", size / ours, None, "MiB/s")
+    results.told("sha256sum of the same files", size / theirs, None, "MiB/s")
+    results.told("context / sha256sum", theirs / ours, WANTED, least=True)
+    return results.end()
 
 
 if __name__ == "__main__":

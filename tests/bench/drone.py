@@ -18,6 +18,7 @@ import argparse
 import http.client
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -25,6 +26,8 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from tests.bench.results import Results
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "0123456789abcdef0123456789abcdef"
@@ -118,22 +121,12 @@ def trust(**options):
     return {"multiarch.drone.drone_repo_trust": {"repos": ["fleet/*"], **options}}
 
 
-class Report:
-    """Lines of numbers against promises."""
-
-    broken = False
-
-    def line(self, what, value, unit, promise, kept):
-        self.broken = self.broken or not kept
-        print(f"{what:<64} {value:>8.2f} {unit:<3} {promise:<10} {'ok' if kept else 'BROKEN'}", flush=True)
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fleet", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    report, fleet = Report(), options.fleet
+    results, fleet = Results("drone"), options.fleet
 
     with tempfile.TemporaryDirectory() as directory, server(fleet, "real") as url:
         play(directory, "trust", trust(), url)
@@ -149,22 +142,26 @@ def main():
     )
     print(f"changes {module_alone:.2f} s, one after the other {serial:.2f} s")
     ratio = min(converged) / min(pings)
-    report.line("converged: the whole play, to a play of one ping", ratio, "x", "<= 1.30", ratio <= 1.3)
+    results.told("converged: the whole play, to a play of one ping", ratio, 1.3)
     rate = serial / module_alone
-    report.line("changes: the module's rate, to one after the other", rate, "x", ">= 0.90", rate >= 0.9)
+    results.told("changes: the module's rate, to one after the other", rate, 0.9, least=True)
 
-    times = {}
-    for count in (fleet, 10 * fleet):
-        with server(count, "quick") as url:
-            for state in ("changes", "converged"):
-                times[count, state], megabytes = module(url, {"repos": ["fleet/*"]})
-            times[count, "exclusive"], more = module(url, {"repos": ["octocat/*"], "exclusive": True})
-            megabytes = max(megabytes, more)
-    report.line(f"{10 * fleet} repositories: the module's memory", megabytes, "MB", "< 200", megabytes < 200)
+    rounds, megabytes = [], 0.0
+    for _round in range(3):  # one alone may be over by the machine's mood
+        times = {}
+        for count in (fleet, 10 * fleet):
+            with server(count, "quick") as url:
+                for state in ("changes", "converged"):
+                    times[count, state], more = module(url, {"repos": ["fleet/*"]})
+                    megabytes = max(megabytes, more)
+                times[count, "exclusive"], more = module(url, {"repos": ["octocat/*"], "exclusive": True})
+                megabytes = max(megabytes, more)
+        rounds.append(times)
+    results.told(f"{10 * fleet} repositories: the module's memory", megabytes, 200, "MB")
     for state in ("changes", "converged", "exclusive"):
-        ratio = times[10 * fleet, state] / times[fleet, state]
-        report.line(f"{10 * fleet} to {fleet} repositories: {state}", ratio, "x", "<= 11", ratio <= 11)
-    sys.exit(report.broken)
+        ratios = [times[10 * fleet, state] / times[fleet, state] for times in rounds]
+        results.told(f"{10 * fleet} to {fleet} repositories: {state}", statistics.median(ratios), 11)
+    sys.exit(results.end())
 
 
 if __name__ == "__main__":

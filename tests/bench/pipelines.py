@@ -19,6 +19,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from tests.bench.results import Results
+
 ROOT = Path(__file__).resolve().parents[2]
 AT_A_TIME = 4
 MODULE = "ansible_collections.multiarch.drone.plugins.modules.drone_pipeline"
@@ -82,6 +84,7 @@ def by_git(paths: list[Path], text: str) -> float:
 
 
 def main() -> int:
+    results = Results("pipelines")
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 300
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / f"octocat/app-{number:04}.git" for number in range(count)]
@@ -101,12 +104,10 @@ def main() -> int:
             assert not result["changed"]
             unchanged.append(seconds)
         ratio = statistics.median(ours / theirs for ours, theirs in zip(changed, exclusive_lock))
-        print(
-            f"pipelines, {count} repositories: unchanged {statistics.median(unchanged) / count * 1000:.1f} ms each (at most 20); "
-            f"changed {statistics.median(changed) / count * 1000:.1f} ms each, {ratio:.2f} x git alone (at most 1.3)",
-            flush=True,
-        )
-        return int(ratio > 1.3) + int(statistics.median(unchanged) / count > 0.020)
+    results.told(f"{count} pipelines, unchanged: each", statistics.median(unchanged) / count * 1000, 20, "ms")
+    results.told(f"{count} pipelines, changed: each", statistics.median(changed) / count * 1000, None, "ms")
+    results.told(f"{count} pipelines, changed / git alone", ratio, 1.3)
+    return results.end()
 
 
 if __name__ == "__main__":

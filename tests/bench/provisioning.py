@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: The multiarch.drone authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Provisioned hosts again, and site.yml again, against as many pings as each makes module runs: `provisioning.py [HOSTS…]` (1 4 10).
+"""A converged fleet against one play of one ping over the same hosts, in turn, with ten forks: `provisioning.py [HOSTS…]` (4).
 
-site.yml runs on four hosts with runners, a stand-in for Drone, and a pipeline in a bare repository of this machine.
+With more than ten hosts (`provisioning.py 40`) site.yml alone. A stand-in is Drone, and a bare repository of this machine has the pipeline.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.bench.results import Results
+
 ROOT = Path(__file__).resolve().parents[2]
 MACHINE = ROOT / "roles/lab/files/machine"
 HERE = Path(__file__).parent
@@ -25,31 +27,59 @@ VARS = {
     "docker_engine_containerd_store": True,
     "builder_builders": [{"name": "default", "driver": "docker"}],
 }
-SITE_HOSTS = 4
 IMAGE = "drone/drone-runner-docker:1.8.4"
+ROUNDS = 3
+MANY = 10
+PING = [{"hosts": "runners", "gather_facts": False, "tasks": [{"ansible.builtin.ping": {}}]}]
 
 
-def play(*arguments: str, inventory: Path, runs: Path) -> float:
-    """Run ansible-playbook and return the seconds it took."""
-    environment = {
-        **os.environ,
-        "ANSIBLE_CALLBACK_PLUGINS": str(HERE / "callback_plugins"),
-        "ANSIBLE_CALLBACKS_ENABLED": "module_runs",
-        "MODULE_RUNS": str(runs),
-        "ANSIBLE_FORKS": "10",
-    }
-    start = time.monotonic()
-    ran = subprocess.run(
-        ["ansible-playbook", "-i", str(inventory), *arguments],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    seconds = time.monotonic() - start
-    if ran.returncode:
-        sys.exit(ran.stdout[-4000:] + ran.stderr[-2000:])
-    return seconds
+class Fleet:
+    """Hosts of the lab, with their inventory."""
+
+    def __init__(self, hosts: list[str], folder: Path) -> None:
+        self.hosts, self.folder = hosts, folder
+        self.inventory, self.runs = folder / "hosts.ini", folder / "runs.json"
+        self.ping = folder / "ping.yml"
+        self.ping.write_text(json.dumps(PING))
+        self.inventory.write_text(
+            "localhost ansible_connection=local ansible_python_interpreter={{ansible_playbook_python}}\n[runners]\n"
+            + "\n".join(hosts)
+            + "\n[runners:vars]\nansible_connection=community.docker.docker\n"
+            "ansible_pipelining=true\nansible_python_interpreter=/usr/bin/python3\n"
+        )
+
+    def play(self, *arguments: str) -> float:
+        """Run ansible-playbook and return the seconds it took."""
+        environment = {
+            **os.environ,
+            "ANSIBLE_CALLBACK_PLUGINS": str(HERE / "callback_plugins"),
+            "ANSIBLE_CALLBACKS_ENABLED": "module_runs",
+            "MODULE_RUNS": str(self.runs),
+        }
+        command = ["ansible-playbook", "-i", str(self.inventory), "-f", "10", *arguments]
+        start = time.monotonic()
+        ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        seconds = time.monotonic() - start
+        if ran.returncode:
+            sys.exit(ran.stdout[-4000:] + ran.stderr[-2000:])
+        return seconds
+
+    def drift(self, host: str) -> None:
+        """Let a file that brings a handler back be gone from one host."""
+        module = ["-m", "ansible.builtin.file", "-a", "path=/etc/binfmt.d/qemu-s390x.conf state=absent"]
+        subprocess.run(["ansible", "-i", str(self.inventory), host, *module], check=True, capture_output=True)
+
+    def compare(self, results: Results, what: str, most: float, *ours: str) -> None:
+        """Time a play and one ping in turn, since the machine's speed drifts."""
+        self.play(*ours)
+        runs = json.loads(self.runs.read_text())["runs"]
+        on_controller = runs.pop("localhost", 0)
+        ratios = []
+        for _round in range(ROUNDS):
+            took = self.play(*ours)
+            ratios.append(took / self.play(str(self.ping)))
+        words = f"{what}, {len(self.hosts)} hosts ({max(runs.values(), default=0)} module runs a host, {on_controller} on the controller)"
+        results.told(words, statistics.median(ratios), most)
 
 
 def machine(*words: str) -> str:
@@ -57,38 +87,38 @@ def machine(*words: str) -> str:
 
 
 def main() -> int:
-    counts = [int(count) for count in sys.argv[1:]] or [1, 4, 10]
-    hosts = [f"bench-{number}" for number in range(1, max(*counts, SITE_HOSTS) + 1)]
-    machine("engine")
-    machine("image", "trixie")
-    machine("up", "bench", "trixie", *hosts)
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            return measure(counts, hosts, Path(folder))
-    finally:
-        machine("down", "bench")
+    results = Results("provisioning")
+    for count in [int(count) for count in sys.argv[1:]] or [4]:
+        hosts = [f"bench-{number}" for number in range(1, count + 1)]
+        machine("engine")
+        machine("image", "trixie")
+        machine("up", "bench", "trixie", *hosts)
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                measure(results, Fleet(hosts, Path(folder)))
+        finally:
+            machine("down", "bench")
+    return results.end()
 
 
-def measure(counts: list[int], hosts: list[str], folder: Path) -> int:
-    """Provision every host once, then measure the second runs; return how many limits were passed."""
-    inventory = folder / "hosts.ini"
-    inventory.write_text(
-        "[runners]\n" + "\n".join(hosts) + "\n[runners:vars]\nansible_connection=community.docker.docker\n"
-        "ansible_pipelining=true\nansible_python_interpreter=/usr/bin/python3\n"
-    )
-    provision = ["multiarch.drone.provision_runners", "-e", json.dumps(VARS)]
-    print(f"provisioning {len(hosts)} hosts, the first time …", flush=True)
-    play(*provision, inventory=inventory, runs=folder / "runs.json")
-    failed = 0
-    for count in counts:
-        limit = ["--limit", ",".join([*hosts[:count], "localhost"])]
-        failed += compare(f"provisioned again, {count:2} hosts", 8, [*provision, *limit], limit, inventory, folder)
-    limit = ["--limit", ",".join([*hosts[:SITE_HOSTS], "localhost"])]
-    for host in hosts[:SITE_HOSTS]:
+def measure(results: Results, fleet: Fleet) -> None:
+    """Make the fleet converged, and measure each of the playbooks that find it so."""
+    given = {**VARS, "report_dir": str(fleet.folder / "report")}
+    variables = ["-e", json.dumps(given)]
+    print(f"provisioning {len(fleet.hosts)} hosts, the first time …", flush=True)
+    fleet.play("multiarch.drone.provision_runners", *variables)
+    if len(fleet.hosts) <= MANY:
+        fleet.compare(results, "provision_runners", 2.5, "multiarch.drone.provision_runners", *variables)
+        fleet.play("multiarch.drone.verify", *variables)
+        fleet.compare(results, "verify, proofs kept", 2.5, "multiarch.drone.verify", *variables)
+    for host in fleet.hosts:
         machine("runner", host, str(ROOT / "tests"))
-    site = ["multiarch.drone.site", "-e", json.dumps({**VARS, **drone(folder)}), *limit]
-    play(*site, inventory=inventory, runs=folder / "runs.json")
-    return failed + compare(f"site.yml again, {SITE_HOSTS:2} hosts", 20, site, limit, inventory, folder)
+    site = ["multiarch.drone.site", "-e", json.dumps({**given, **drone(fleet.folder)})]
+    fleet.play(*site)
+    fleet.compare(results, "site", 6, *site)
+    if len(fleet.hosts) <= MANY:
+        fleet.drift(fleet.hosts[0])
+        fleet.compare(results, "site --check --diff, one drift on one host", 8, *site, "--check", "--diff")
 
 
 def drone(folder: Path) -> dict[str, object]:
@@ -109,33 +139,6 @@ def drone(folder: Path) -> dict[str, object]:
         "drone_pipelines_token": "lab-token",
         "drone_pipelines_pipelines": [{"repos": [{"url": str(repository)}], "pipeline": build}],
     }
-
-
-def compare(what: str, most: int, ours: list[str], limit: list[str], inventory: Path, folder: Path) -> bool:
-    """Time a play and one of as many pings on the same hosts, in turn, since the machine's speed drifts; say whether a limit was passed."""
-    runs, pings = folder / "runs.json", folder / "pings.yml"
-    play(*ours, inventory=inventory, runs=runs)
-    counted = json.loads(runs.read_text())
-    made, raw = counted["runs"], max(counted["raw"].values())
-    on_controller = made.pop("localhost", 0)
-    a_host = max(made.values())
-    tasks = [{"ansible.builtin.ping": {}}]
-    plays = [{"hosts": "runners", "gather_facts": False, "tasks": tasks * a_host}]
-    if on_controller:
-        plays.append({"hosts": "localhost", "gather_facts": False, "tasks": tasks * on_controller})
-    pings.write_text(json.dumps(plays))
-    times = []
-    for _round in range(3):
-        took = play(*ours, inventory=inventory, runs=runs)
-        times.append((took, play(str(pings), *limit, inventory=inventory, runs=runs)))
-    ratio = statistics.median(one / other for one, other in times)
-    print(
-        f"{what}: {a_host + on_controller} module runs ({a_host} a host, {raw} of them raw, {on_controller} on the controller; "
-        f"at most {most}), "
-        f"{statistics.median(one for one, _other in times):.1f} s, {ratio:.2f} x as many pings (at most 1.5)",
-        flush=True,
-    )
-    return ratio > 1.5 or a_host + on_controller > most
 
 
 if __name__ == "__main__":

@@ -24,6 +24,8 @@ from ansible_collections.multiarch.drone.plugins.module_utils._pipeline.pipeline
 from ansible_collections.multiarch.drone.plugins.module_utils._pipeline.strategies import documents
 from ansible_collections.multiarch.drone.plugins.module_utils._pipeline.yaml_dump import dump_all
 
+from tests.bench.results import Results
+
 ROOT = Path(__file__).resolve().parents[2]
 MACHINE = ROOT / "roles/lab/files/machine"
 LAB, RUNNER, BUILDER = "strategies", "strategies-runner", "strategies-builder"
@@ -103,19 +105,21 @@ def step(description: dict[str, object], secrets: dict[str, str]) -> float:
     return time.monotonic() - start
 
 
-def main() -> None:
+def main() -> int:
+    results = Results("remote")
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
     for command in (["engine"], ["image", "trixie"], ["busybox", "trixie"], ["up", LAB, "trixie", RUNNER, BUILDER]):
         run(MACHINE, *command)
     try:
         with tempfile.TemporaryDirectory() as folder:
             print("two hosts, provisioned the first time …", flush=True)
-            measure(rounds, *prepare(Path(folder)))
+            measure(results, rounds, *prepare(Path(folder)))
     finally:
         run(MACHINE, "down", LAB)
+    return results.end()
 
 
-def measure(rounds: int, endpoint: str, secrets: dict[str, str]) -> None:
+def measure(results: Results, rounds: int, endpoint: str, secrets: dict[str, str]) -> None:
     """Run the three in turn, since the machine's speed drifts."""
     base = {"repo": f"{REGISTRY}/multiarch/sample", "tags": ["latest"], "platforms": PLATFORMS}
     http = {"insecure": True, "buildkit_config": f'[registry."{REGISTRY}"]\n  http = true\n'}
@@ -133,12 +137,15 @@ def measure(rounds: int, endpoint: str, secrets: dict[str, str]) -> None:
         name: statistics.median(one / other for one, other in zip(took["emulated"], took[name]))
         for name in ("cold", "warm")
     }
-    print(
-        f"one sample, {len(PLATFORMS)} platforms: emulated, as the plugin does it, {median['emulated']:.1f} s; remote with a cold cache "
-        f"{median['cold']:.1f} s ({ratio['cold']:.1f} x as fast), with a warm one {median['warm']:.1f} s ({ratio['warm']:.1f} x)",
-        flush=True,
-    )
+    for name, words in (
+        ("emulated", "as the plugin does it"),
+        ("cold", "remote, cold cache"),
+        ("warm", "remote, warm cache"),
+    ):
+        results.told(f"one sample, {len(PLATFORMS)} platforms, {words}", median[name], None, "s")
+    for name in ("cold", "warm"):
+        results.told(f"emulated / remote with a {name} cache", ratio[name])
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
