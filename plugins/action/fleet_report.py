@@ -79,6 +79,8 @@ class ActionModule(ActionBase):
         variables = task_vars["hostvars"]
         found = {host: _found(variables[host]) for host in options["hosts"]}
         started = [row["started"] for row in found.values() if row.get("started")]
+        if "__report_started" in task_vars:
+            started.append(self._templar.template(task_vars["__report_started"]))
         raw = {
             "version": _version(),
             "generated": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -123,8 +125,10 @@ class ActionModule(ActionBase):
 def _found(variables: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the plays registered of one host."""
     found = {name: variables[variable] for name, variable in REGISTERED.items() if variable in variables}
-    found["unreachable"] = bool(variables["__report_unreachable"]) if "__report_unreachable" in variables else not found
-    found.update(_seen_at_once(found.get("host") or {}))
+    look = found.get("host") or {}
+    unreachable = variables["__report_unreachable"] if "__report_unreachable" in variables else look.get("unreachable")
+    found["unreachable"] = bool(unreachable) or not found
+    found.update(_seen_at_once(look))
     results = found.get("builders")
     found["builders"] = results["results"] if results and "results" in results else []
     proofs = found.pop("proofs", None) or {}
@@ -154,6 +158,9 @@ def _seen_at_once(look: Mapping[str, Any]) -> dict[str, Any]:
             for row in layers["builders"]["results"]
         ]
         found["builders"] = {"results": rows}
+    # Such a host leaves verify.yml there: there is nothing more to look at.
+    if layers and len(layers) == len(look["layers"]) and look.get("proof", {}).get("kept"):
+        found["looked"] = True
     return found
 
 
