@@ -13,7 +13,15 @@ import pytest
 from ansible_collections.multiarch.drone.plugins.module_utils._image import registry
 from ansible_collections.multiarch.drone.plugins.module_utils._image.reference import Reference
 from ansible_collections.multiarch.drone.plugins.module_utils._problem import Problem
-from ansible_collections.multiarch.drone.tests.standins.registry import CHALLENGES, CONFIGS, PASSWORD, USER, Registry
+from ansible_collections.multiarch.drone.tests.standins.registry import (
+    CHALLENGES,
+    CONFIGS,
+    PASSWORD,
+    SERVERS,
+    UNREADABLE,
+    USER,
+    Registry,
+)
 
 
 def ours(server):
@@ -68,3 +76,17 @@ def test_a_configuration_that_skopeo_takes_for_an_images_is_taken(login, media_t
         is_image = CONFIGS[media_type, config_type]
         assert ours(server) == (["linux/s390x"] if is_image else [])
         assert theirs is None or is_image
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_a_server_that_skopeo_reads_is_read_the_same(login, name):
+    with Registry(**SERVERS[name]) as server:
+        theirs = skopeos(server, login(server))
+    with Registry(**SERVERS[name]) as server:
+        login(server)
+        read = ours(server)
+    if name in UNREADABLE:
+        assert read is None
+    else:
+        assert read == ["linux/s390x"]
+        assert theirs in (None, read)

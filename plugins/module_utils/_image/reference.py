@@ -83,6 +83,11 @@ class Reference:
         return cls(registry, repository, tag or ("" if digest else "latest"), digest)
 
 
+def is_digest(text: str) -> bool:
+    """Whether a text is a digest of a kind that registries use."""
+    return bool(_DIGEST.fullmatch(text))
+
+
 def check_registry(text: str) -> str:
     """Return the registry's HOST or HOST:PORT; raise a Problem where `text` is neither."""
     if "://" in text or "/" in text:

@@ -21,7 +21,7 @@ from .._http import Answer, Url, check_timeout
 from .._problem import Problem, printable
 from .._schema import Damaged, parse_json
 from . import manifest
-from .reference import HUB, Reference, check_registry
+from .reference import HUB, Reference, check_registry, is_digest
 from .transport import PlainHttp, Transport, each
 
 if TYPE_CHECKING:
@@ -211,10 +211,11 @@ class Client:
         return manifest.parse(answer.body, digest, answer.headers.get("content-type", ""), str(reference))
 
     def digest(self, reference: Reference) -> str:
-        """Return the digest that a tag means now, by one HEAD."""
-        answer = self._get(reference, f"manifests/{reference.version}", ACCEPT, method="HEAD")
+        """Return the digest that a tag means now, by one HEAD; by the manifest itself where that does not tell."""
+        path = f"manifests/{reference.version}"
+        answer = self._get(reference, path, ACCEPT, method="HEAD", good=(200, 405, 501))
         digest = answer.headers.get("docker-content-digest", "")
-        return digest or self.document(reference).digest
+        return digest if answer.status == 200 and is_digest(digest) else self.document(reference).digest
 
     def size(self, reference: Reference) -> int | None:
         """Return the bytes of an image of one platform: its configuration and its layers, as they are transferred."""
@@ -277,7 +278,9 @@ class Client:
         guessed = kind in manifest.GUESSED_CONFIGS and not platform
         return replace(entry, platform=platform, os_version=os_version, artifact_type=kind if guessed else "")
 
-    def _get(self, reference: Reference, path: str, accept: str, method: str = "GET") -> Answer:
+    def _get(
+        self, reference: Reference, path: str, accept: str, method: str = "GET", good: Sequence[int] = (200,)
+    ) -> Answer:
         """Return the registry's good answer, logged in where it wants that."""
         registry = reference.registry
         scope = f"repository:{reference.repository}:pull"
@@ -286,7 +289,7 @@ class Client:
         answer = self._send(reference, path, {**headers, **({"Authorization": known} if known else {})}, method)
         if answer.status == 401:
             answer = self._logged_in(reference, path, headers, method, answer, known)
-        if answer.status == 200:
+        if answer.status in good:
             return answer
         raise self._refusal(reference, answer)
 
@@ -297,17 +300,19 @@ class Client:
         registry, scope = reference.registry, f"repository:{reference.repository}:pull"
         problem = None
         for challenge in _challenges(answer, registry):
-            self.access.authorization.pop((registry, scope), None)
             self.access.challenges[registry] = challenge
-            try:
-                login = self._authorize(registry, scope)
-            except Problem as error:
-                problem = problem or error
-                continue
-            if login and login != known:
-                answer = self._send(reference, path, {**headers, "Authorization": login}, method)
-                if answer.status != 401:
-                    return answer
+            # The scope is ours; a registry below another path may know the repository by another name.
+            for wanted in dict.fromkeys((scope, challenge[1].get("scope") or scope)):
+                self.access.authorization.pop((registry, scope), None)
+                try:
+                    login = self._authorize(registry, scope, wanted)
+                except Problem as error:
+                    problem = problem or error
+                    continue
+                if login and login != known:
+                    answer = self._send(reference, path, {**headers, "Authorization": login}, method)
+                    if answer.status != 401:
+                        return answer
         if problem:
             raise problem
         return answer
@@ -329,8 +334,11 @@ class Client:
         self.access.schemes[registry] = scheme
         return answer
 
-    def _authorize(self, registry: str, scope: str) -> str:
-        """Return the Authorization header that answers the registry's challenge, "" where there is nothing to show."""
+    def _authorize(self, registry: str, scope: str, wanted: str = "") -> str:
+        """Return the Authorization header that answers the registry's challenge, "" where there is nothing to show.
+
+        It is kept for `scope`, and asked for as `wanted`, where the registry calls it so.
+        """
         kind, parameters = self.access.challenges[registry]
         known = self.access.authorization.get((registry, scope))
         if known is not None:
@@ -345,7 +353,7 @@ class Client:
         elif credentials and credentials.registry_token:
             header = f"Bearer {credentials.registry_token}"
         else:
-            header = f"Bearer {self._token(registry, parameters, scope, credentials)}"
+            header = f"Bearer {self._token(registry, parameters, wanted or scope, credentials)}"
         self.access.authorization[registry, scope] = header
         return header
 

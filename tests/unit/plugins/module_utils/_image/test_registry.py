@@ -18,7 +18,15 @@ import pytest
 from ansible_collections.multiarch.drone.plugins.module_utils._image import registry
 from ansible_collections.multiarch.drone.plugins.module_utils._image.reference import Reference
 from ansible_collections.multiarch.drone.plugins.module_utils._problem import Problem
-from ansible_collections.multiarch.drone.tests.standins.registry import CHALLENGES, CONFIGS, PASSWORD, USER, Registry
+from ansible_collections.multiarch.drone.tests.standins.registry import (
+    CHALLENGES,
+    CONFIGS,
+    PASSWORD,
+    SERVERS,
+    UNREADABLE,
+    USER,
+    Registry,
+)
 
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -548,6 +556,31 @@ def test_every_order_and_form_of_challenges_is_understood(docker_config, name):
     with Registry(CHALLENGES[name]) as server:
         login(docker_config, server.host, USER, PASSWORD)
         assert platforms(read_one(f"{server.host}/app:1")) == ["linux/s390x"]
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_every_server_of_the_table_is_read_and_what_it_says_is_proven(docker_config, name):
+    with Registry(**SERVERS[name]) as server:
+        login(docker_config, server.host, USER, PASSWORD)
+        if name in UNREADABLE:
+            with pytest.raises(Problem, match=r"not what its digest promises|of an unknown kind|schema 1"):
+                read_one(f"{server.host}/app:1")
+            return
+        image = read_one(f"{server.host}/app:1")
+        assert platforms(image) == ["linux/s390x"]
+        assert image.digest == server.digest
+        assert len(server.asked) <= 9
+
+
+@pytest.mark.parametrize("name", [name for name in SERVERS if name != "a digest in the header that is another's"])
+def test_the_digest_of_a_tag_is_that_of_its_manifest_whatever_the_header_says(docker_config, name):
+    with Registry(**SERVERS[name]) as server:
+        login(docker_config, server.host, USER, PASSWORD)
+        (digest,) = registry.digests([Reference.parse(f"{server.host}/app:1")], registry.Access.of(timeout=5))
+        if isinstance(digest, Problem):
+            assert "of an unknown kind" in str(digest)
+        else:
+            assert digest == server.digest
 
 
 @pytest.mark.parametrize(("media_type", "config_type"), CONFIGS)
