@@ -15,6 +15,9 @@ description:
     that decide on the result and the digests of the base images make an I(input digest), which is kept as the annotation
     C(dev.multiarch.drone.input-digest) of the pushed index. Where every tag has it, with all platforms, nothing is built,
     unless an output is gone.
+  - BuildKit is told to take the base images by the digests that were looked up, so that neither a mirror that lags nor an old image in
+    the engine is taken for them. Where the builder cannot get them so, or where the context changes each time while it is built, the image
+    is made from what there is, has no input digest, and the task warns. It is then built each time, until it can say what it is made from.
   - What counts of a context is what counts for BuildKit's own cache, which is names, types, permissions, extended attributes,
     links and contents, and neither owners nor times.
   - What nobody can know before the build is never guessed. C(ADD) of a URL without C(--checksum), a base image that the registry does
@@ -45,14 +48,17 @@ options:
   platforms:
     description:
       - What to build for, such as V(linux/amd64) and V(linux/arm64). V(arm64), V(armhf) and the like are understood as well.
-      - Without it, the builder's own platform.
+      - Without it, the builder's own platform, which is then an input. With several nodes that differ in it, and while the builder does not
+        run, this is not known, and the image is built each time.
     type: list
     elements: str
     default: []
   push:
     description:
       - Push the image to the registries of its O(tags).
-      - Each registry must show to this host what the builder pushes; Docker's credentials of the user are used for both.
+      - Each registry must show to this host what the builder pushes; Docker's credentials of the user are used for both. What was pushed
+        is read back by its digest.
+      - An engine without the containerd image store pushes one platform and keeps no annotation, so that the image is built each time.
     type: bool
     default: false
   load:
@@ -69,11 +75,14 @@ options:
     choices: [auto, always]
     default: auto
   builder:
-    description: Name of the builder, see M(multiarch.drone.buildx_builder). Without it, the user's current one.
+    description:
+      - Name of the builder, see M(multiarch.drone.buildx_builder). Without it, the user's current one.
+      - A builder that the user who runs the task does not have is refused before anything is asked or built.
     type: str
   build_args:
     description:
-      - Values for C(ARG). They are visible in the image's history, so they are no place for secrets; see O(secrets).
+      - Values for C(ARG). Numbers and booleans are given as YAML writes them (V(true)), null as an empty text.
+      - They are visible in the image's history, so they are no place for secrets; see O(secrets).
       - A value that its name or a password in its URL shows to be one all the same is no argument of a process.
     type: dict
     default: {}
@@ -145,7 +154,7 @@ options:
     default: {}
   outputs:
     description:
-      - Further outputs, such as V(type=local,dest=/srv/out) or V(type=image,compression=zstd).
+      - Further outputs, such as V(type=local,dest=/srv/out) or V(type=image,compression=zstd). Places are absolute paths.
       - With O(push), the image is also built where nothing is at an output's C(dest), or an empty directory. What is there is not compared.
       - Without O(push), each run counts as a change, since files are not compared.
     type: list
@@ -197,7 +206,7 @@ options:
     choices: [build, check]
     default: build
   timeout:
-    description: Seconds that a build may take.
+    description: Seconds that a build may take, at most a week (604800).
     type: float
     default: 3600
   registry_timeout:
@@ -223,7 +232,8 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     details:
-      - Predicts from the input digest. A run may find that a build from other inputs made the same manifests, and is then not changed.
+      - Predicts from the input digest. A run may find that a build from other inputs made the same manifests, and is then not changed; or that
+        the builder cannot get the base images that the registries have, which nobody sees before.
   idempotent:
     support: partial
     details:
@@ -297,7 +307,8 @@ input_digest:
   type: str
   sample: sha256:9a1ae21ba1a53a0bd1f3b5a0f7a6a9e7c8c2a2d0a7b3e5c4d6f8091a2b3c4d5e
 base_images:
-  description: The images that the Dockerfile names, with the digest that each has now.
+  description:
+    - The images that the Dockerfile names, with the digest that each has now. Where the builder took another, it is the one that was taken.
   returned: with O(push=true)
   type: dict
   sample: {"docker.io/library/alpine:3.20": "sha256:1e42bbe2508154c9126d48c2b8a75420c3544343bf86fd041fb7527e017a4b4a"}
@@ -341,6 +352,7 @@ steps:
 from typing import TYPE_CHECKING, Any
 
 from ..module_utils._arguments import Module
+from ..module_utils._buildx.own import maker
 from ..module_utils._docker.cli import DOCKER_CLI_OPTIONS, Docker
 from ..module_utils._image.build import wish
 from ..module_utils._image.declare import pushed, unpushed
@@ -356,9 +368,14 @@ TABLE = {"type": "dict", "default": {}}
 def image(module: Module) -> Mapping[str, Any]:
     build = wish(module.params)
     docker = Docker(module.params["docker_cli"])
-    if module.params["push"] and build.tags and module.params["call"] == "build":
-        return pushed(build, docker, module.params, check_mode=module.check_mode)
-    return unpushed(build, docker, check_mode=module.check_mode)
+    pushes = bool(module.params["push"] and build.tags and module.params["call"] == "build")
+    made_by = maker(docker, module.params["builder"], pushes=pushes, needs_platform=pushes and not build.platforms)
+    if not pushes:
+        return unpushed(build, docker, check_mode=module.check_mode)
+    result = pushed(build, docker, module.params, made_by, check_mode=module.check_mode)
+    for warning in result.pop("warnings"):
+        module.warn(warning)
+    return result
 
 
 def main() -> None:

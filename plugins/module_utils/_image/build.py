@@ -8,21 +8,28 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Mapping
+from typing import Any, Mapping
 
 from .._passwords import NAME_OF_SECRET, secrets_in, url_secrets, without_passwords
 from .._platform import Platform, parse_all
 from .._problem import Problem, suggest
+from .options import (
+    check_contexts,
+    check_length,
+    check_line,
+    check_variable,
+    is_attested,
+    normalised,
+    place,
+    table,
+    twice,
+)
 from .reference import Reference
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 # Where a pushed image says what it was made from.
 KEY = "dev.multiarch.drone.input-digest"
 
-CACHES = ("azblob", "gha", "inline", "local", "registry", "s3")
-OUTPUTS = ("cacheonly", "docker", "image", "local", "oci", "registry", "tar")
+LONGEST_BUILD = 7 * 86400  # seconds
 
 # Option of the module, flag of `buildx build`.
 PAIRS = {
@@ -58,8 +65,10 @@ AWS = {
     "session_token": "AWS_SESSION_TOKEN",
 }
 # What `--push` means, in words that BuildKit alone reads (an empty `push` is true to it): with the driver docker, buildx 0.13 (not
-# 0.38) would have the engine push everything again, whose questions for a tag cross its own changes of it.
+# 0.38) would have the engine push everything again, whose questions for a tag cross its own changes of it. An engine's classic
+# store has no BuildKit that pushes, so that there buildx has to read it: an empty `push` pushes nothing.
 PUSH = "--output=type=image,push="
+PUSH_BY_ENGINE = "--output=type=image,push=true"
 
 # What decides on what the image holds, as BuildKit's own cache has it; build_contexts do so by their content.
 DECISIVE = (
@@ -92,6 +101,15 @@ class Secret:
 
 
 @dataclass(frozen=True)
+class Maker:
+    """The builder that makes an image, as far as it decides on what is asked of it."""
+
+    name: str
+    is_classic: bool = False  # an engine's own, without the containerd image store: one platform, and no annotations
+    platform: str = ""  # its own, which it builds for where nobody names one; "" where it is not known
+
+
+@dataclass(frozen=True)
 class Build:
     """What is to be built, from what, for whom."""
 
@@ -109,9 +127,7 @@ class Build:
     @property
     def makes_index(self) -> bool:
         """Whether BuildKit will push an index: a single platform without attestations is a manifest alone."""
-        options = self.options
-        attested = options["provenance"] != "false" or options["sbom"] not in ("", "false") or options["attests"]
-        return bool(attested) or len(self.platforms) > 1
+        return is_attested(self.options) or len(self.platforms) > 1
 
     def decisive(self) -> dict[str, Any]:
         """Return the options that decide on what the image holds."""
@@ -120,15 +136,15 @@ class Build:
 
     def unwritten(self) -> list[str]:
         """Return the places of the outputs where nothing is on this host."""
-        return [place for place in map(_place, self.options["outputs"]) if place and not _is_written(place)]
+        return [place for place in map(place, self.options["outputs"]) if place and not _is_written(place)]
 
     def environment(self) -> dict[str, str]:
         """Return the variables in which secrets travel: every user of the host sees a process's arguments."""
         found = {secret.variable: secret.value for secret in self.secrets if not secret.src}
         for name, value in self.options["build_args"].items():
-            is_secret = NAME_OF_SECRET.search(name) or any(True for _one in secrets_in(as_text(value)))
+            is_secret = NAME_OF_SECRET.search(name) or any(True for _one in secrets_in(value))
             if is_secret and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) and name not in found:
-                found[name] = as_text(value)
+                found[name] = value
         proxies = [name for name in found if name.lower().endswith("_proxy")]
         if proxies and any(name.lower().endswith("_proxy") for name in os.environ):
             return {name: value for name, value in found.items() if name not in proxies}
@@ -138,15 +154,20 @@ class Build:
 
     def _logins(self) -> list[tuple[str, str, str]]:
         """Return the logins of Git contexts: the secret's name for BuildKit, the variable that it travels in, the header."""
-        urls = (self.context, *map(str, self.options["build_contexts"].values()))
+        urls = (self.context, *self.options["build_contexts"].values())
         headers = {host: header for _url, host, header in map(split_login, urls) if header}
         return [
             (f"GIT_AUTH_HEADER.{host}", f"MULTIARCH_GIT_AUTH_{number}", header)
             for number, (host, header) in enumerate(headers.items())
         ]
 
-    def arguments(self, *, input_digest: str, metadata_file: str) -> list[str]:
-        """Return the arguments of `docker` for this build; what `environment` has is not among them."""
+    def arguments(
+        self, *, input_digest: str, metadata_file: str, pins: Mapping[str, str] | None = None, is_classic: bool = False
+    ) -> list[str]:
+        """Return the arguments of `docker` for this build; what `environment` has is not among them.
+
+        `pins` has the digest for images that build_contexts names.
+        """
         options = self.options
         hidden = self.environment()
         args = ["buildx", "build", "--progress", "plain", "--metadata-file", metadata_file]
@@ -158,23 +179,25 @@ class Build:
             args += ["--tag", str(tag)]
         for name, flag in PAIRS.items():
             for key, value in options[name].items():
-                text = split_login(as_text(value))[0] if name == "build_contexts" else as_text(value)
+                if name == "build_contexts":
+                    value = _pinned(split_login(value)[0], pins or {})
                 # Of an argument without a value, buildx takes that of its environment.
-                args += [flag, key if name == "build_args" and key in hidden else f"{key}={text}"]
+                args += [flag, key if name == "build_args" and key in hidden else f"{key}={value}"]
         if input_digest:
             args += ["--annotation", f"{'index' if self.makes_index else 'manifest'}:{KEY}={input_digest}"]
         for name, flag in LISTS.items():
             for value in options[name]:
                 args += [flag, _without_keys(value) if "AWS_SECRET_ACCESS_KEY" in hidden else str(value)]
         for host, address in options["add_hosts"].items():
-            args += ["--add-host", f"{host}={address}" if ":" in str(address) else f"{host}:{address}"]
+            args += ["--add-host", f"{host}={address}" if ":" in address else f"{host}:{address}"]
         for secret in self.secrets:
             args += ["--secret", f"id={secret.id}," + (f"src={secret.src}" if secret.src else f"env={secret.variable}")]
         for name, variable, _header in self._logins():
             args += ["--secret", f"id={name},env={variable}"]
         args += [flag for name, flag in SWITCHES.items() if options[name]]
         if options["push"]:
-            args.append("--push" if options["outputs"] or options["load"] else PUSH)
+            alone = PUSH_BY_ENGINE if is_classic else PUSH
+            args.append("--push" if options["outputs"] or options["load"] else alone)
         args += ["--call", "check"] if options["call"] == "check" else []
         return [*args, "--", split_login(self.context)[0]]
 
@@ -189,46 +212,45 @@ def wish(params: Mapping[str, Any]) -> Build:
         raise Problem("push is set, and tags is empty", "name at least one tag, such as registry.example.com/app:1")
     if not params["timeout"] > 0:
         raise Problem(f"timeout is {params['timeout']}", "give the seconds that a build may take, such as 3600")
-    for option in ("cache_from", "cache_to"):
-        for text in params[option]:
-            _check_type(text, option, "cache backend", CACHES)
-    for text in params["outputs"]:
-        _check_type(text, "outputs", "kind of output", OUTPUTS)
+    if params["timeout"] > LONGEST_BUILD:
+        raise Problem(f"timeout is {params['timeout']}", f"give at most {LONGEST_BUILD} seconds, which is a week")
+    options = normalised(params)
     if any(key.split(":")[-1] == KEY for key in params["annotations"]):
         raise Problem(f"annotations sets {KEY}, which this module sets itself", "remove it")
     context = _context(params["context"])
-    for name, source in params["build_contexts"].items():
-        if "://" not in str(source) and not is_url(str(source)) and not os.path.isdir(str(source)):
-            hint = "give a directory's absolute path, docker-image://…, oci-layout://…, target:… or a URL"
-            if not str(source).startswith("target:"):
-                raise Problem(f"build_contexts: {name} is {source}, which is not there on this host", hint)
+    check_contexts(options["build_contexts"], is_url)
+    secrets = tuple(_secret(number, entry) for number, entry in enumerate(params["secrets"]))
+    again = twice(secret.id for secret in secrets)
+    if again:
+        raise Problem(f"secrets: {again!r} is there twice", "give each an id of its own")
     return Build(
         context,
         _dockerfile(context, params["file"]),
         tuple(dict.fromkeys(tags)),
         tuple(parse_all(params["platforms"])) if params["platforms"] else (),
-        tuple(_secret(number, entry) for number, entry in enumerate(params["secrets"])),
-        {**params, "provenance": _provenance(params), "sbom": _switch(params["sbom"])},
+        secrets,
+        {**options, "provenance": _provenance(options)},
     )
 
 
-def as_text(value: Any) -> str:
-    """Return a value as Docker's tools write it: YAML's true is `true`, not `True`."""
-    return str(value).lower() if isinstance(value, bool) else "" if value is None else str(value)
+def _pinned(source: str, pins: Mapping[str, str]) -> str:
+    """Return a named context with its image's digest, where that is known."""
+    scheme = "docker-image://"
+    if not source.startswith(scheme):
+        return source
+    name = str(Reference.parse(source[len(scheme) :]))
+    return f"{scheme}{name}@{pins[name]}" if name in pins and "@" not in name else source
 
 
-def _provenance(params: Mapping[str, Any]) -> str:
+def _provenance(options: Mapping[str, Any]) -> str:
     """Return the value of `--provenance`: in an engine nobody reads it, and its times make each image another."""
-    given = _switch(params["provenance"])
-    if given or not params["push"]:
-        return given or ("false" if params["load"] else "")
+    given: str = options["provenance"]
+    if given or any(table(text, "attests").get("type") == "provenance" for text in options["attests"]):
+        return given
+    if not options["push"]:
+        return "false" if options["load"] else ""
     # The default is for what is pushed alone: an archive of one platform would be no index, and refuse the index's annotation.
-    return "mode=min" if any(_fields(text).get("type") == "oci" for text in params["outputs"]) else ""
-
-
-def _switch(text: str | None) -> str:
-    # YAML's false arrives as "False".
-    return text.lower() if text and text.lower() in ("true", "false") else text or ""
+    return "mode=min" if any(table(text, "outputs").get("type") == "oci" for text in options["outputs"]) else ""
 
 
 def is_url(text: str) -> bool:
@@ -310,11 +332,18 @@ def _secret(number: int, entry: Mapping[str, Any]) -> Secret:
         raise Problem(
             f"secrets: {name!r} has {' and '.join(given) or 'no source'}", "give exactly one of src, env, value"
         )
-    if not re.fullmatch(r"[\w.-]+", name):
+    if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):
         raise Problem(f"secrets: {name!r} is not a valid id", "use letters, digits, _, . and -")
     src, variable = entry.get("src") or "", entry.get("env") or f"MULTIARCH_SECRET_{number}"
     if src and ("," in src or '"' in src):
         raise Problem(f"secrets: {name!r}: {src} has a comma or a quote in it", "buildx takes none: use another name")
+    if src:
+        check_line(src, f"secrets: {name!r}: src")
+    if entry.get("env"):
+        check_variable(entry["env"], f"secrets: {name!r}: env")
+    check_length(str(entry.get("value") or ""), f"secrets: {name!r}: value")
+    if src and os.path.exists(src) and not os.path.isfile(src):
+        raise Problem(f"secrets: {name!r}: {src} is not a regular file", "name the file that holds the secret")
     if src and not os.access(src, os.R_OK):
         raise Problem(f"secrets: {name!r}: {src} cannot be read on this host", "copy it there, or give env or value")
     if entry.get("env") and entry["env"] not in os.environ:
@@ -324,24 +353,10 @@ def _secret(number: int, entry: Mapping[str, Any]) -> Secret:
     return Secret(name, src, variable, str(entry.get("value") or os.environ.get(entry.get("env") or "", "")))
 
 
-def _check_type(text: str, option: str, what: str, known: Sequence[str]) -> None:
-    """Raise a Problem where `type=` names nothing that BuildKit knows."""
-    kind = _fields(text).get("type", "")
-    if kind and kind not in known:
-        raise Problem(f"{option}: {text!r}: {kind!r} is not a {what}", suggest(kind, known))
-    if not text.strip():
-        raise Problem(f"{option} has an empty entry", f"give type={known[0]},… or remove it")
-
-
-def _fields(text: str) -> dict[str, str]:
-    """Return `type=local,dest=/srv/out` as a table."""
-    return {key.strip(): value.strip() for key, _equals, value in (field.partition("=") for field in text.split(","))}
-
-
 def _aws(options: Mapping[str, Any]) -> dict[str, str]:
     """Return the login of S3 caches as variables, which buildx reads where an entry has none; {} where entries differ in it."""
-    texts = [text for name in ("cache_from", "cache_to") for text in options[name] if _fields(text).get("type") == "s3"]
-    logins = [{key: _fields(text).get(key, "") for key in AWS} for text in texts]
+    texts = [text for name in ("cache_from", "cache_to") for text in options[name] if table(text, name).get("type") == "s3"]
+    logins = [{key: table(text, "cache_from").get(key, "") for key in AWS} for text in texts]
     if not logins or any(login != logins[0] for login in logins) or any('"' in text for text in texts):
         return {}
     given = all(logins[0][key] for key in ("access_key_id", "secret_access_key"))
@@ -350,16 +365,9 @@ def _aws(options: Mapping[str, Any]) -> dict[str, str]:
 
 def _without_keys(text: Any) -> str:
     """Return a cache's entry without the login that travels in the environment."""
-    if _fields(str(text)).get("type") != "s3":
+    if table(str(text), "cache_from").get("type") != "s3":
         return str(text)
     return ",".join(field for field in str(text).split(",") if field.partition("=")[0].strip() not in AWS)
-
-
-def _place(output: str) -> str:
-    """Return where on this host an output is written; "" for an image, and for what goes to the standard output."""
-    # A directory alone is short for type=local.
-    place = _fields(output).get("dest", "") if "=" in output else output.strip()
-    return "" if place == "-" else place
 
 
 def _is_written(place: str) -> bool:

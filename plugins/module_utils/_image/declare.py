@@ -8,22 +8,23 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Mapping
 
 from .._change import Plan, Step, carry_out
 from .._docker.cli import Docker, Output, last_words
-from .._files import temporary_directory
+from .._files import temporary_directory, write_atomically
 from .._passwords import without_passwords
 from .._problem import Problem
 from .._progress import tell, wanted
 from . import inputs as _inputs
-from .build import KEY, Build
+from .build import KEY, Build, Maker
 from .plain import Vertices
 from .registry import Absent, Access, Denied, Image, missing, read_all
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from .inputs import Inputs
     from .manifest import Document
@@ -45,22 +46,43 @@ HINTS = (
 )  # fmt: skip
 
 
+# The variable that names the policy by which BuildKit takes the digests that we name (docker/buildx: build.ReadSourcePolicy).
+POLICY = "EXPERIMENTAL_BUILDKIT_SOURCE_POLICY"
+# How the log names an image that a build takes: `#5 [linux/arm64 1/2] FROM docker.io/library/alpine:3.20@sha256:…`, or the frontend.
+_TAKEN = re.compile(
+    r"^#\d+ (?:(?:\[[^\]\n]*\] )?FROM |docker-image://)(?P<name>[^\s@]+)(?:@(?P<digest>sha256:[0-9a-f]{64}))?$",
+    re.MULTILINE,
+)
+
+
 @dataclass(frozen=True)
 class Built:
     """What a build left behind."""
 
     log: tuple[str, ...]
     metadata: Mapping[str, Any]
+    taken: frozenset[tuple[str, str]] = (
+        frozenset()
+    )  # images and their digests ("" for an engine's own), as the log names them
 
 
-def pushed(build: Build, docker: Docker, options: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
+class Unpinned(Problem):
+    """The builder cannot get an image by the digest that its registry has now."""
+
+
+def pushed(
+    build: Build, docker: Docker, options: Mapping[str, Any], maker: Maker | None = None, *, check_mode: bool
+) -> dict[str, Any]:
     """Return the result of having this image in its registries: built and pushed, unless it is there already."""
+    if maker and maker.is_classic and len(build.platforms) > 1:
+        hint = "switch it to containerd's (docker_engine_containerd_store), or name a builder of the driver docker-container"
+        raise Problem(f"the engine of the builder {maker.name} keeps one platform an image, in its classic store", hint)
     access = Access.of(
         timeout=options["registry_timeout"],
         insecure_registries=options["insecure_registries"],
         ca_path=options["ca_path"],
     )
-    inputs = _inputs.read(build, access)
+    inputs = _inputs.read(build, access, maker)
 
     def told(document: Document) -> str:
         """Return the platform of a manifest that says what it was made from: this platform is among the inputs."""
@@ -74,15 +96,17 @@ def pushed(build: Build, docker: Docker, options: Mapping[str, Any], *, check_mo
     reasons += [f"nothing is at {place}" for place in unwritten]
     if options["rebuild"] == "always":
         reasons = reasons or ["rebuild is always"]
-    result: dict[str, Any] = {"input_digest": inputs.digest, "base_images": dict(inputs.bases), "reasons": reasons}
+    result: dict[str, Any] = {"reasons": reasons, "warnings": []}
     after = before
     changed = stale
     if reasons and not check_mode:
-        built = run(build, docker, inputs.digest)
+        built, inputs, doubts = _proven(build, docker, inputs, access, maker)
+        result["warnings"] = [f"{doubt}: so the image does not say what it was made from" for doubt in doubts]
         after = _present(build, read_all(build.tags, access.renewed()))
-        _prove(build, built, after, inputs.digest)
+        _prove(build, built, before, after, inputs.digest)
         changed = any(runnable(after[tag]) != runnable(before[tag]) for tag in after)
         result.update(log=list(built.log), metadata=dict(built.metadata))
+    result.update(input_digest=inputs.digest, base_images=dict(inputs.bases))
     plan = _plan(build, before, inputs, changed, unwritten)
     known = not check_mode or not (stale or unwritten)
     images = [image.facts(tag) for tag, image in after.items() if image and known]
@@ -111,8 +135,62 @@ def unpushed(build: Build, docker: Docker, *, check_mode: bool) -> dict[str, Any
     return {**result, **carry_out(plan, check_mode=True)}
 
 
-def run(build: Build, docker: Docker, input_digest: str) -> Built:
-    """Build, and return its log and metadata; raise a Problem with the log where the build fails."""
+def _proven(
+    build: Build, docker: Docker, inputs: Inputs, access: Access, maker: Maker | None
+) -> tuple[Built, Inputs, list[str]]:
+    """Build and push; return the build, the inputs that it was really made from, and why these have no digest where they lost it.
+
+    The digest is on the image before anybody knows whether BuildKit took what we looked up: where it did not, or where a
+    context became another meanwhile, the image is pushed again with what is true of it. BuildKit's cache makes that cheap.
+    """
+    is_classic = bool(maker and maker.is_classic)
+    doubt = ""
+    for last in (False, True):
+        try:
+            built = run(build, docker, inputs.digest, pins=inputs.bases, is_classic=is_classic)
+        except Unpinned as problem:
+            doubt = str(problem)
+            break
+        if not inputs.digest:
+            return built, _taken_by(inputs, built), []
+        doubt = _other_base(inputs.bases, built.taken)
+        if doubt:
+            break
+        try:
+            if _inputs.read_sources(build, access) == inputs.sources:
+                return built, inputs, []
+        except _inputs.Unknown as problem:
+            doubt = str(problem)
+            break
+        doubt = "the context changed while it was built"
+        if not last:
+            inputs = _inputs.read(build, access.renewed(), maker)
+    built = run(build, docker, "", is_classic=is_classic)
+    return built, _taken_by(replace(inputs, digest=""), built), [doubt]
+
+
+def _other_base(bases: Mapping[str, str], taken: Iterable[tuple[str, str]]) -> str:
+    """Say which image a build took by another digest than its registry has; "" where it took none."""
+    allowed = {(name.partition("@")[0], digest) for name, digest in bases.items()}
+    for name, digest in sorted(taken):
+        if name in bases and (name, digest) not in allowed:
+            return f"the builder has {name} as {digest or 'an image of its engine'}, and its registry as {bases[name]}"
+    return ""
+
+
+def _taken_by(inputs: Inputs, built: Built) -> Inputs:
+    """Return inputs with the digests of the base images that a build took."""
+    taken = {name: digest for name, digest in sorted(built.taken) if digest}
+    return replace(inputs, bases={name: taken.get(name, digest) for name, digest in inputs.bases.items()})
+
+
+def run(
+    build: Build, docker: Docker, input_digest: str, *, pins: Mapping[str, str] | None = None, is_classic: bool = False
+) -> Built:
+    """Build, and return its log and metadata; raise a Problem with the log where the build fails.
+
+    `pins` are the digests by which BuildKit shall take images, whatever a mirror or the engine has under their names.
+    """
     with temporary_directory() as directory:
         metadata_file = os.path.join(directory, "metadata.json")
         environment = {
@@ -121,19 +199,47 @@ def run(build: Build, docker: Docker, input_digest: str) -> Built:
             "BUILDX_METADATA_PROVENANCE": "disabled",
             **build.environment(),
         }
-        arguments = build.arguments(input_digest=input_digest, metadata_file=metadata_file)
+        # A policy of the user's own may mean other images by these names.
+        pins = (
+            {} if os.environ.get(POLICY) else {name: digest for name, digest in (pins or {}).items() if "@" not in name}
+        )
+        if pins:
+            environment[POLICY] = os.path.join(directory, "policy.json")
+            write_atomically(environment[POLICY], json.dumps(_policy(pins)).encode(), mode=0o600)
+        arguments = build.arguments(
+            input_digest=input_digest, metadata_file=metadata_file, pins=pins, is_classic=is_classic
+        )
         tell(f"building {', '.join(map(str, build.tags)) or without_passwords(build.context)}")
         heard = Vertices().hear if wanted() else None
         output = docker.run(*arguments, env=environment, timeout=build.options["timeout"], check=False, heard=heard)
         log = _log(build, output)
         if output.rc:
+            said = last_words("\n".join(log))
+            lacking = [name for name, digest in pins.items() if digest in said]
+            if lacking:
+                raise Unpinned(f"the builder cannot get {lacking[0]}@{pins[lacking[0]]}, which its registry has now")
             raise _failure(build, output, log)
         try:
             with open(metadata_file, encoding="utf-8") as file:
-                metadata = json.load(file)
-        except FileNotFoundError:  # `--call check` writes none
+                read = json.load(file)
+            metadata = read if isinstance(read, dict) else {}
+        except (FileNotFoundError, ValueError):  # `--call check` writes none, and a full disk a part
             metadata = {}
-    return Built(log, metadata)
+    taken = frozenset((match["name"], match["digest"] or "") for match in _TAKEN.finditer(output.err))
+    return Built(log, metadata, taken)
+
+
+def _policy(pins: Mapping[str, str]) -> dict[str, Any]:
+    """Return BuildKit's source policy that gives each image its digest (moby/buildkit: sourcepolicy/pb/policy.proto)."""
+    rules = [
+        {
+            "action": "CONVERT",
+            "selector": {"identifier": f"docker-image://{name}", "match_type": "EXACT"},
+            "updates": {"identifier": f"docker-image://{name}@{digest}"},
+        }
+        for name, digest in pins.items()
+    ]
+    return {"version": 1, "rules": rules}
 
 
 def runnable(image: Image | None) -> dict[str, str]:
@@ -202,15 +308,25 @@ def _taken(summary: str) -> Step:
     return Step(summary, lambda: None)
 
 
-def _prove(build: Build, built: Built, images: Mapping[str, Image | None], input_digest: str) -> None:
+def _prove(
+    build: Build,
+    built: Built,
+    before: Mapping[str, Image | None],
+    images: Mapping[str, Image | None],
+    input_digest: str,
+) -> None:
     """Raise a Problem where a registry has neither what was pushed nor what another play made from the same inputs."""
     digest = built.metadata.get("containerimage.digest")
     for tag, image in images.items():
         same = image and input_digest and image.document.annotations.get(KEY) == input_digest
-        if image is None or (digest and image.digest != digest and not same):
+        old = before[tag]
+        # What was there before, and is not what was built: that push did nothing, whatever its inputs are.
+        kept = bool(digest and image and old and image.digest == old.digest)
+        if image is None or (image.digest != digest and (kept or not same) and (digest or input_digest)):
             has = image.digest if image else "nothing that we may read"
             hint = "is it the same registry for the builder and for this host, and did nobody else push?"
-            raise Problem(f"{tag}: the build pushed {digest}, and the registry has {has}", hint, log=list(built.log))
+            pushed = digest or "an image whose digest buildx does not tell"
+            raise Problem(f"{tag}: the build pushed {pushed}, and the registry has {has}", hint, log=list(built.log))
         lacks = missing(image, build.platforms)
         if lacks:
             raise Problem(f"{tag} was pushed and lacks {', '.join(lacks)}", "see the log", log=list(built.log))

@@ -13,21 +13,22 @@ import hashlib
 import json
 import os
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Mapping
 
 from .._passwords import without_passwords
+from .._platform import Platform
 from .._problem import Problem
-from .build import as_text, is_git, is_url, split_login
+from .build import is_git, is_url, split_login
 from .context import LARGEST_FILE, digest_tree, read_ignore
 from .dockerfile import Needs, needs
 from .reference import Reference
 from .registry import Access, digests
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
-    from .build import Build
+    from .build import Build, Maker
 
 FORMAT = 1  # counts up when the digest of the same inputs changes
 
@@ -39,14 +40,69 @@ class Inputs:
     digest: str
     open: tuple[str, ...]
     bases: Mapping[str, str]  # the images that the Dockerfile names: reference, digest
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    sources: Sources | None = None
 
 
-def read(build: Build, access: Access) -> Inputs:
+class Unknown(Problem):
+    """What a context holds is not known beforehand."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What a build takes from its contexts, now."""
+
+    context: str
+    dockerfile: str
+    named: Mapping[str, str]  # the contexts of build_contexts
+    more: Needs  # what these need
+
+
+def read(build: Build, access: Access, maker: Maker | None = None) -> Inputs:
     """Return the build's inputs: the context is read, and each base image is asked for its digest, once.
 
     A large context may take longer than a registry may: each question to the network has its own deadline.
     """
+    try:
+        sources = read_sources(build, access)
+    except Unknown as problem:
+        return Inputs("", (str(problem),), {})
+    own = maker.platform if maker and not build.platforms else ""
+    platforms = build.platforms or ((Platform.parse(own),) if own else ())
+    arguments = dict(build.options["build_args"])
+    if os.environ.get("SOURCE_DATE_EPOCH"):
+        arguments.setdefault("SOURCE_DATE_EPOCH", os.environ["SOURCE_DATE_EPOCH"])
+    contexts, target = build.options["build_contexts"], build.options["target"] or ""
+    needed = needs(sources.dockerfile, arguments, platforms, contexts, target)
+    bases, unread = _bases([*needed.images, *sources.more.images], access.renewed())
+    facts = {
+        "format": FORMAT,
+        "context": sources.context,
+        "dockerfile": hashlib.sha256(sources.dockerfile.encode("utf-8", "surrogateescape")).hexdigest(),
+        "bases": bases,
+        "build_contexts": sources.named,
+        "options": build.decisive(),
+        # buildx passes it on, and it dates the image.
+        "epoch": os.environ.get("SOURCE_DATE_EPOCH", ""),
+    }
+    if own:
+        facts["own_platform"] = own
+    unknown = [*needed.open, *sources.more.open, *unread, *_unknown_of(build, maker)]
+    return Inputs("" if unknown else _digest(facts), tuple(unknown), bases, sources)
+
+
+def _unknown_of(build: Build, maker: Maker | None) -> Iterator[str]:
+    """Yield what a builder leaves unknown."""
+    if maker and not build.platforms and not maker.platform:
+        yield f"which platform is the own one of the builder {maker.name} is not known: name it in platforms"
+    if maker and maker.is_classic:
+        yield (
+            f"the engine of the builder {maker.name} has no containerd image store, so that what it pushes cannot say what it "
+            "was made from"
+        )
+
+
+def read_sources(build: Build, access: Access) -> Sources:
+    """Return what the contexts hold; raise Unknown where a context from elsewhere cannot be looked up."""
     if build.is_local:
         dockerfile = _read_text(build.file)
         context = digest_tree(build.context, read_ignore(build.context, build.file)).digest
@@ -54,26 +110,9 @@ def read(build: Build, access: Access) -> Inputs:
         try:
             context, dockerfile = _git(build.context, build.file, access.renewed().deadline)
         except Problem as problem:
-            return Inputs("", (str(problem),), {})
-    arguments = {name: as_text(value) for name, value in build.options["build_args"].items()}
-    if os.environ.get("SOURCE_DATE_EPOCH"):
-        arguments.setdefault("SOURCE_DATE_EPOCH", os.environ["SOURCE_DATE_EPOCH"])
-    contexts = build.options["build_contexts"]
-    needed = needs(dockerfile, arguments, build.platforms, contexts, build.options["target"] or "")
-    named, more = _named_contexts(contexts, access)
-    bases, unread = _bases([*needed.images, *more.images], access.renewed())
-    facts = {
-        "format": FORMAT,
-        "context": context,
-        "dockerfile": hashlib.sha256(dockerfile.encode("utf-8", "surrogateescape")).hexdigest(),
-        "bases": bases,
-        "build_contexts": named,
-        "options": build.decisive(),
-        # buildx passes it on, and it dates the image.
-        "epoch": os.environ.get("SOURCE_DATE_EPOCH", ""),
-    }
-    unknown = (*needed.open, *more.open, *unread)
-    return Inputs("" if unknown else _digest(facts), unknown, bases, facts)
+            raise Unknown(problem.what, problem.hint) from None
+    named, more = _named_contexts(build.options["build_contexts"], access)
+    return Sources(context, dockerfile, named, more)
 
 
 def _digest(facts: Mapping[str, Any]) -> str:
@@ -101,19 +140,19 @@ def _named_contexts(contexts: Mapping[str, str], access: Access) -> tuple[dict[s
     images: list[Reference] = []
     unknown: list[str] = []
     for name, source in contexts.items():
-        kind, separator, rest = str(source).partition("://")
+        kind, separator, rest = source.partition("://")
         if separator and kind == "docker-image":
             images.append(Reference.parse(rest))
             held[name] = f"docker-image://{images[-1]}"
-        elif str(source).startswith("target:"):
-            held[name] = str(source)
-        elif is_url(str(source)):
+        elif source.startswith("target:"):
+            held[name] = source
+        elif is_url(source):
             try:
-                held[name] = _git(str(source), None, access.renewed().deadline)[0]
+                held[name] = _git(source, None, access.renewed().deadline)[0]
             except Problem as problem:
                 unknown.append(str(problem))
         else:
-            path = rest.split("@")[0].rsplit(":", 1)[0] if kind == "oci-layout" else str(source)
+            path = rest.split("@")[0].rsplit(":", 1)[0] if kind == "oci-layout" else source
             held[name] = digest_tree(path, read_ignore(path)).digest
     return held, Needs(tuple(images), tuple(unknown))
 
