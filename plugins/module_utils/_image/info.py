@@ -30,12 +30,15 @@ def read(module: AnsibleModule) -> Mapping[str, Any]:
         timeout=params["timeout"], insecure_registries=params["insecure_registries"], ca_path=params["ca_path"]
     )
     answers = registry.read_all(references, access)
-    if params["sizes"]:
-        sized = iter(registry.with_sizes([a for a in answers if isinstance(a, registry.Image)], access))
-        answers = [next(sized) if isinstance(answer, registry.Image) else answer for answer in answers]
     images = {text: answer for text, answer in zip(texts, answers) if isinstance(answer, registry.Image)}
+    problems = [answer for answer in answers if isinstance(answer, Problem)]
+    if params["sizes"]:
+        # An image whose sizes cannot be read is shown without them.
+        sized = dict(zip(images, registry.with_sizes(list(images.values()), access)))
+        problems += [answer for answer in sized.values() if isinstance(answer, Problem)]
+        images.update({text: answer for text, answer in sized.items() if isinstance(answer, registry.Image)})
     facts = [image.facts(text) for text, image in images.items()]
-    unread = list(dict.fromkeys(str(answer) for answer in answers if isinstance(answer, Problem)))
+    unread = list(dict.fromkeys(map(str, problems)))
     if unread:
         raise Problem("\n".join(unread), images=facts)
     lacking = {text: registry.missing(image, required) for text, image in images.items()}
