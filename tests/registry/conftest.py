@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import tarfile
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -277,6 +278,50 @@ def start_buildkitd(tmp_path, home):
     for process in running:
         process.terminate()
         process.wait(20)
+
+
+@pytest.fixture
+def start_engine(home, monkeypatch):
+    """Start a Docker engine of the test's own, which this home's CLI then uses; stop it after the test."""
+    tool = [ROOT / "tests/tools/buildkit"]
+    programs = Path(subprocess.run(tool, check=True, stdout=subprocess.PIPE, text=True, env=BEFORE).stdout.strip())
+    running = []
+
+    def start(*, containerd_store):
+        plugins = home / ".docker/cli-plugins"
+        plugins.mkdir(exist_ok=True)
+        if not (plugins / "docker-buildx").exists():
+            (plugins / "docker-buildx").symlink_to(programs / "docker-buildx")
+        directory = Path(tempfile.mkdtemp(prefix="engine"))  # a socket's path is short
+        settings = {
+            "features": {"containerd-snapshotter": containerd_store},
+            "storage-driver": "native" if containerd_store else "vfs",
+            "hosts": [f"unix://{directory}/s"],
+            "data-root": f"{directory}/data",
+            "exec-root": f"{directory}/run",
+            "pidfile": f"{directory}/pid",
+            "bridge": "none",
+            "iptables": False,
+            "ip6tables": False,
+        }
+        (directory / "daemon.json").write_text(json.dumps(settings))
+        with (directory / "log").open("wb") as log:
+            command = ["dockerd", "--config-file", directory / "daemon.json"]
+            process = subprocess.Popen(command, stdout=log, stderr=log)
+        running.append((process, directory))
+        for _attempt in range(600):
+            if b"API listen on" in (directory / "log").read_bytes():
+                break
+            assert process.poll() is None, (directory / "log").read_text()
+            time.sleep(0.1)
+        monkeypatch.setenv("DOCKER_HOST", f"unix://{directory}/s")
+        return "default"
+
+    yield start
+    for process, directory in running:
+        process.terminate()
+        process.wait(60)
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture

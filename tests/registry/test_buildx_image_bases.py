@@ -127,6 +127,37 @@ def test_a_builder_that_has_only_the_mirrors_old_base_claims_nothing_and_says_so
     assert build(builder=builder)["built"] is False
 
 
+@pytest.mark.parametrize("containerd_store", [True, False])
+def test_an_engine_that_has_the_old_base_takes_the_new_one_and_pushes(
+    build, registry, push_base, start_engine, context, containerd_store
+):
+    base = f"{registry.host}/base:1"
+    push_base("old", registry.host)
+    engine = start_engine(containerd_store=containerd_store)
+    subprocess.run(["docker", "pull", "--quiet", base], check=True)
+    push_base("new", registry.host)
+    (context / "Dockerfile").write_text(f"FROM {base}\nCOPY hello /\n")
+    arguments = {"builder": engine, "platforms": ["linux/amd64"], "provenance": "false"}
+    first = build(**arguments)
+    assert (first["changed"], bool(first["input_digest"])) == (True, containerd_store)
+    assert raw(f"{registry.host}/app:1")["layers"][0] == raw(f"{registry.host}/base@{platform_of(base)}")["layers"][0]
+    again = build(**arguments)
+    assert (again["changed"], again["built"]) == (False, not containerd_store)
+    if not containerd_store:
+        assert "has no containerd image store" in again["reasons"][0]
+        (context / "hello").write_text("changed\n")
+        changed = build(**arguments)
+        assert changed["changed"] is True
+        assert changed["digest"] != first["digest"] == again["digest"]
+
+
+def platform_of(reference):
+    """Return the digest of an image for this machine's platform."""
+    return next(
+        entry["digest"] for entry in raw(reference)["manifests"] if entry["platform"]["architecture"] == "amd64"
+    )
+
+
 @pytest.fixture
 def meddler(tmp_path, context):
     """A Docker CLI that changes the context before it builds, as often as it is told to."""
