@@ -308,7 +308,8 @@ input_digest:
   sample: sha256:9a1ae21ba1a53a0bd1f3b5a0f7a6a9e7c8c2a2d0a7b3e5c4d6f8091a2b3c4d5e
 base_images:
   description:
-    - The images that the Dockerfile names, with the digest that each has now. Where the builder took another, it is the one that was taken.
+    - The images that the Dockerfile names, with the digest that each has now. Where the builder took another, it is the one that was
+      taken; an image of its engine that has none is left out.
   returned: with O(push=true)
   type: dict
   sample: {"docker.io/library/alpine:3.20": "sha256:1e42bbe2508154c9126d48c2b8a75420c3544343bf86fd041fb7527e017a4b4a"}

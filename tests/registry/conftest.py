@@ -294,7 +294,7 @@ def start_engine(home, monkeypatch):
             (plugins / "docker-buildx").symlink_to(programs / "docker-buildx")
         directory = Path(tempfile.mkdtemp(prefix="engine"))  # a socket's path is short
         settings = {
-            "features": {"containerd-snapshotter": containerd_store},
+            **({"features": {"containerd-snapshotter": True}} if containerd_store else {}),
             "storage-driver": "native" if containerd_store else "vfs",
             "hosts": [f"unix://{directory}/s"],
             "data-root": f"{directory}/data",

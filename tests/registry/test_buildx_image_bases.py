@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 
 import pytest
@@ -131,6 +132,9 @@ def test_a_builder_that_has_only_the_mirrors_old_base_claims_nothing_and_says_so
 def test_an_engine_that_has_the_old_base_takes_the_new_one_and_pushes(
     build, registry, push_base, start_engine, context, containerd_store
 ):
+    version = subprocess.run(["dockerd", "--version"], check=True, stdout=subprocess.PIPE, text=True).stdout
+    if containerd_store and int(re.search(r"version (\d+)", version)[1]) < 24:
+        pytest.skip("this machine's engine has no containerd image store")
     base = f"{registry.host}/base:1"
     push_base("old", registry.host)
     engine = start_engine(containerd_store=containerd_store)
@@ -140,7 +144,8 @@ def test_an_engine_that_has_the_old_base_takes_the_new_one_and_pushes(
     arguments = {"builder": engine, "platforms": ["linux/amd64"], "provenance": "false"}
     first = build(**arguments)
     assert (first["changed"], bool(first["input_digest"])) == (True, containerd_store)
-    assert raw(f"{registry.host}/app:1")["layers"][0] == raw(f"{registry.host}/base@{platform_of(base)}")["layers"][0]
+    # The classic store makes layers of its own: what they hold counts.
+    assert contents(f"{registry.host}/app:1")[:1] == contents(f"{registry.host}/base@{platform_of(base)}")
     again = build(**arguments)
     assert (again["changed"], again["built"]) == (False, not containerd_store)
     if not containerd_store:
@@ -149,6 +154,12 @@ def test_an_engine_that_has_the_old_base_takes_the_new_one_and_pushes(
         changed = build(**arguments)
         assert changed["changed"] is True
         assert changed["digest"] != first["digest"] == again["digest"]
+
+
+def contents(reference):
+    """Return the digests of an image's layers as they are unpacked."""
+    command = ["skopeo", "inspect", "--config", "--tls-verify=false", f"docker://{reference}"]
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)["rootfs"]["diff_ids"]
 
 
 def platform_of(reference):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from .._docker.cli import context_host, current_context
 from .._image.build import Maker
-from .._problem import Problem, suggest
+from .._problem import Problem
 from .docker_driver import containerd_store
 from .node import inspected
 from .store import Store
@@ -28,8 +28,8 @@ def maker(docker: Docker, name: str | None, *, pushes: bool, needs_platform: boo
     store = Store({**os.environ, **(docker.env or {})})
     context = current_context(store.env)
     if name and not store.exists(name.lower()) and not _is_context(store, name):
-        hint = f"{suggest(name, [*store.names(), context])}; a builder belongs to the user who made it: see become_user"
-        raise Problem(f"there is no builder {name!r} of this user", hint)
+        what = f'no builder "{name}" found: this user has {", ".join([*store.names(), context])}'
+        raise Problem(what, "multiarch.drone.buildx_builder declares one; it belongs to the user who made it")
     used = name or store.current() or context
     stored = store.read(os.path.join("instances", used.lower())) if store.exists(used.lower()) else None
     is_classic = False

@@ -355,7 +355,9 @@ def _secret(number: int, entry: Mapping[str, Any]) -> Secret:
 
 def _aws(options: Mapping[str, Any]) -> dict[str, str]:
     """Return the login of S3 caches as variables, which buildx reads where an entry has none; {} where entries differ in it."""
-    texts = [text for name in ("cache_from", "cache_to") for text in options[name] if table(text, name).get("type") == "s3"]
+    texts = [
+        text for name in ("cache_from", "cache_to") for text in options[name] if table(text, name).get("type") == "s3"
+    ]
     logins = [{key: table(text, "cache_from").get(key, "") for key in AWS} for text in texts]
     if not logins or any(login != logins[0] for login in logins) or any('"' in text for text in texts):
         return {}

@@ -144,6 +144,9 @@ def _proven(
     context became another meanwhile, the image is pushed again with what is true of it. BuildKit's cache makes that cheap.
     """
     is_classic = bool(maker and maker.is_classic)
+    if is_classic and inputs.has_all_bases:
+        # Its BuildKit may be too old for pins (Docker 20.10), and would take an old image of the engine.
+        build = replace(build, options={**build.options, "pull": True})
     doubt = ""
     for last in (False, True):
         try:
@@ -151,9 +154,9 @@ def _proven(
         except Unpinned as problem:
             doubt = str(problem)
             break
-        if not inputs.digest:
-            return built, _taken_by(inputs, built), []
         doubt = _other_base(inputs.bases, built.taken)
+        if not inputs.digest:
+            return built, _taken_by(inputs, built), [doubt] if doubt else []
         if doubt:
             break
         try:
@@ -180,8 +183,9 @@ def _other_base(bases: Mapping[str, str], taken: Iterable[tuple[str, str]]) -> s
 
 def _taken_by(inputs: Inputs, built: Built) -> Inputs:
     """Return inputs with the digests of the base images that a build took."""
-    taken = {name: digest for name, digest in sorted(built.taken) if digest}
-    return replace(inputs, bases={name: taken.get(name, digest) for name, digest in inputs.bases.items()})
+    taken = dict(sorted(built.taken))
+    bases = {name: taken.get(name, digest) for name, digest in inputs.bases.items()}
+    return replace(inputs, bases={name: digest for name, digest in bases.items() if digest})
 
 
 def run(

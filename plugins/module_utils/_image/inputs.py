@@ -41,6 +41,7 @@ class Inputs:
     open: tuple[str, ...]
     bases: Mapping[str, str]  # the images that the Dockerfile names: reference, digest
     sources: Sources | None = None
+    has_all_bases: bool = False  # whether each image that is named is in `bases`
 
 
 class Unknown(Problem):
@@ -87,7 +88,7 @@ def read(build: Build, access: Access, maker: Maker | None = None) -> Inputs:
     if own:
         facts["own_platform"] = own
     unknown = [*needed.open, *sources.more.open, *unread, *_unknown_of(build, maker)]
-    return Inputs("" if unknown else _digest(facts), tuple(unknown), bases, sources)
+    return Inputs("" if unknown else _digest(facts), tuple(unknown), bases, sources, not unread)
 
 
 def _unknown_of(build: Build, maker: Maker | None) -> Iterator[str]:

@@ -381,12 +381,21 @@ def test_an_engines_classic_store_is_told_to_push_and_can_claim_nothing(world, i
     assert predicted["reasons"] == done["reasons"]
     assert "the engine of the builder default has no containerd image store" in done["reasons"][0]
     [call] = world.builds
-    assert " --output=type=image,push=true " in call
+    assert " --pull --output=type=image,push=true " in call
     assert KEY not in call
     assert (image(**one)["built"], image(**one)["changed"]) == (True, False)
     world.containerd = True
     image(**one)
     assert " --output=type=image,push= " in world.builds[0]
+    assert "--pull" not in world.builds[0]
+
+
+def test_an_old_classic_engine_with_a_base_of_its_own_is_told_of_it(world, image):
+    world.containerd, world.obeys = False, False
+    world.builders_own[BASE] = ""
+    done = image(builder="default", platforms=["linux/amd64"])
+    assert f"the builder has {BASE} as an image of its engine, and its registry as {NEW}" in warnings(done)
+    assert done["base_images"] == {}
 
 
 def test_an_engines_classic_store_and_several_platforms_are_refused_before_anything_is_asked(world, image):
@@ -411,14 +420,11 @@ def test_push_beside_load_fills_both(world, image):
 # The builder
 
 
-@pytest.mark.parametrize(
-    ("name", "hint"), [("cii", "did you mean ci?"), ("somebody-elses", "known are"), ("-x", ""), ("../ci", "")]
-)
-def test_a_builder_that_the_user_does_not_have_is_named_before_anything_is_asked(world, image, name, hint):
+@pytest.mark.parametrize("name", ["cii", "somebody-elses", "-x", "../ci"])
+def test_a_builder_that_the_user_does_not_have_is_named_before_anything_is_asked(world, image, name):
     failed = image(builder=name, fails=True)
-    assert f"there is no builder {name!r} of this user" in failed["msg"]
-    assert hint in failed["msg"]
-    assert "a builder belongs to the user who made it" in failed["msg"]
+    assert f'no builder "{name}" found: this user has ci, default' in failed["msg"]
+    assert "multiarch.drone.buildx_builder declares one; it belongs to the user who made it" in failed["msg"]
     assert (world.calls, world.asked) == ([], [])
 
 
