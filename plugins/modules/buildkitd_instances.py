@@ -73,7 +73,7 @@ options:
             description: The certificate of a client with which the daemon is tried. It is not kept on the host.
             type: str
           probe_key:
-            description: The key of that client.
+            description: The private key of the client whose certificate is O(instances[].tls.probe_cert).
             type: str
       config:
         description:

@@ -31,7 +31,7 @@ options:
         type: str
         required: true
       name:
-        description: Its name, of lower-case letters, digits, C(-) and C(_).
+        description: The name of the cron job, of lower-case letters, digits, C(-) and C(_).
         type: str
         required: true
       expr:
@@ -50,7 +50,7 @@ options:
         description: Whether it does not run. A new one does, unless this is V(true).
         type: bool
       state:
-        description: Whether it exists.
+        description: Whether the cron job exists.
         type: str
         choices: [present, absent]
         default: present

@@ -56,11 +56,11 @@ options:
     type: dict
     suboptions:
       namespace:
-        description: The organisation that it belongs to.
+        description: The organisation that the template belongs to.
         type: str
         required: true
       name:
-        description: Its name, which ends in C(.yaml) or C(.yml).
+        description: The name of the template, which ends in C(.yaml) or C(.yml).
         type: str
         required: true
   state:
@@ -230,7 +230,7 @@ options:
             type: str
             required: true
           platforms:
-            description: What it builds. With several daemons, tell of each what it builds without emulation.
+            description: The platforms that the daemon builds. With several daemons, tell of each what it builds without emulation.
             type: list
             elements: str
           servername:

@@ -53,7 +53,7 @@ options:
         description: How many minutes a build may take, at least 1. For administrators only.
         type: int
       throttle:
-        description: How many builds of it may run at a time. V(0) sets no limit. For administrators only.
+        description: How many builds of the repository may run at a time. V(0) sets no limit. For administrators only.
         type: int
       config_path:
         description: The pipeline's file in the repository.
@@ -94,7 +94,7 @@ options:
         description: How many minutes a build may take, at least 1. For administrators only.
         type: int
       throttle:
-        description: How many builds of it may run at a time. V(0) sets no limit. For administrators only.
+        description: How many builds of the repository may run at a time. V(0) sets no limit. For administrators only.
         type: int
       config_path:
         description: The pipeline's file in the repository.

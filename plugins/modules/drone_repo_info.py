@@ -17,10 +17,10 @@ options:
     type: list
     elements: str
   trusted:
-    description: Only trusted ones, or only those that are not.
+    description: Return only trusted repositories, or with V(false) only those that are not.
     type: bool
   active:
-    description: Only active ones, or only those that are not.
+    description: Return only active repositories, or with V(false) only those that are not.
     type: bool
   secrets:
     description:

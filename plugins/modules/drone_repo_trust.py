@@ -25,7 +25,7 @@ options:
     elements: str
     required: true
   state:
-    description: Whether they are trusted.
+    description: Whether the repositories are trusted.
     type: str
     choices: [trusted, untrusted]
     default: trusted

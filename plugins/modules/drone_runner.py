@@ -73,11 +73,11 @@ options:
       - The name that the server has for the runner. It must be no other's. The default is the host's name.
     type: str
   capacity:
-    description: How many builds (stages) it runs at a time.
+    description: How many builds (stages) the runner runs at a time.
     type: int
     default: 2
   max_procs:
-    description: How many steps it runs at a time, V(0) for no limit.
+    description: How many steps the runner runs at a time, V(0) for no limit.
     type: int
     default: 0
   labels:
@@ -103,7 +103,7 @@ options:
     type: dict
     default: {}
   devices:
-    description: Devices that every step gets.
+    description: Devices of the host that every step gets.
     type: list
     elements: str
     default: []
@@ -143,7 +143,7 @@ options:
     description: The microseconds of CPU time that each step has in a O(cpu_period).
     type: int
   cpu_period:
-    description: The length of such a period in microseconds.
+    description: The length of the period of O(cpu_quota) in microseconds.
     type: int
   cpu_shares:
     description: The weight of each step where CPUs are scarce.
@@ -165,10 +165,10 @@ options:
       - Without a password there is no dashboard.
     type: str
   ui_username:
-    description: Who may see the dashboard.
+    description: The user who may see the runner's dashboard.
     type: str
   ui_password:
-    description: With which password.
+    description: The password for the runner's dashboard.
     type: str
   env:
     description:
@@ -208,7 +208,8 @@ options:
     default: 3600
   on_drain_timeout:
     description:
-      - What happens then. V(fail) leaves the builds alone. The runner ends them, starts again as it was, and the module fails.
+      - What happens when builds have not ended after O(drain_timeout). V(fail) leaves the builds alone. The runner ends them, starts
+        again as it was, and the module fails.
       - V(cancel) cancels them through the API, so that Drone shows it. It needs O(drone_token).
       - V(kill) ends runner and builds. Drone shows them as C(running) for days, unless O(drone_token) is given; then they are cancelled.
     type: str
@@ -226,17 +227,17 @@ options:
     type: bool
     default: true
   prune_schedule:
-    description: When, in systemd's words.
+    description: When the timer that removes leftovers runs, in systemd's words.
     type: str
     default: hourly
   prune_age:
     description:
-      - After how many hours it goes. No less than O(stop_timeout).
+      - After how many hours a leftover of a build is removed. No less than O(stop_timeout).
       - Images go when the runner has run of O(image) for so long.
     type: int
     default: 24
   prune_size:
-    description: How much it may take before that, such as V(10g); then the oldest build goes first. V(0) for no limit.
+    description: How much disk space leftovers may take, whatever their age, such as V(10g); then the oldest build goes first. V(0) for no limit.
     type: str
     default: 10g
   prune_builders:

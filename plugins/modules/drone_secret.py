@@ -32,12 +32,12 @@ options:
         description: The organisation it belongs to, whose repositories all get it.
         type: str
       name:
-        description: Its name, of letters, digits, C(_), C(-) and C(.). Pipelines ask for it with C(from_secret).
+        description: The name of the secret, of letters, digits, C(_), C(-) and C(.). Pipelines ask for it with C(from_secret).
         type: str
         required: true
       value:
         description:
-          - Its value. Without one an existing secret keeps its own, so that the flags alone can be set.
+          - The value of the secret. Without one an existing secret keeps its own, so that the flags alone can be set.
           - It is taken as it is. A trailing newline belongs to it.
         type: str
       pull_request:
@@ -47,7 +47,7 @@ options:
         description: Whether builds of pull requests may push with it. As O(secrets[].pull_request) otherwise.
         type: bool
       state:
-        description: Whether it exists.
+        description: Whether the secret exists.
         type: str
         choices: [present, absent]
         default: present

@@ -29,15 +29,15 @@ options:
         required: true
       name:
         description: >-
-          Its name, with an extension that says what it is - V(.yaml) or V(.yml), V(.star), V(.starlark) or V(.script), V(.jsonnet). Servers of
+          The name of the template, with an extension that says what it is - V(.yaml) or V(.yml), V(.star), V(.starlark) or V(.script), V(.jsonnet). Servers of
           version 2.0 take a name in one namespace only.
         type: str
         required: true
       data:
-        description: Its content. A new template needs it.
+        description: The content of the template. A new template needs it.
         type: str
       state:
-        description: Whether it exists.
+        description: Whether the template exists.
         type: str
         choices: [present, absent]
         default: present

@@ -33,7 +33,7 @@ options:
         description: Whether it is a machine account. It cannot be changed later.
         type: bool
       admin:
-        description: Whether it is an administrator.
+        description: Whether the account is an administrator's.
         type: bool
       active:
         description: Whether it may do anything. An inactive account loses its rights as an administrator and its repositories to another

@@ -52,7 +52,7 @@ options:
     type: path
     default: /var/lib/docker
   min_free_gib:
-    description: How many GiB must be free there.
+    description: How many GiB must be free at O(disk_path), for V(disk) in O(require).
     type: float
     default: 5
   engine_source:

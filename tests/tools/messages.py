@@ -6,9 +6,22 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
+from typing import Iterator
 
-UTILS = Path(__file__).resolve().parents[2] / "plugins/module_utils"
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+UTILS = ROOT / "plugins/module_utils"
+# Problem, and what is derived of it.
+PROBLEMS = {"Problem"} | {
+    name
+    for path in UTILS.rglob("*.py")
+    for name in re.findall(
+        r"^class (\w+)\((?:\w+\.)?(?:Problem|Lost)\)", path.read_text(encoding="utf-8"), re.MULTILINE
+    )
+}
 
 
 def text(node: ast.expr) -> str:
@@ -31,11 +44,25 @@ def messages(path: Path) -> list[tuple[str, str]]:
     calls = [
         node
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Problem" and node.args
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in PROBLEMS and node.args
     ]
     calls.sort(key=lambda node: node.lineno)
     found = [(text(node.args[0]), text(node.args[1]) if len(node.args) > 1 else "") for node in calls]
     return [pair for pair in dict.fromkeys(found) if pair[0].strip("… /")]
+
+
+def of_tasks(value: object) -> Iterator[str]:
+    """Yield what the tasks in a file of a role or a playbook say where they fail."""
+    if isinstance(value, list):
+        for item in value:
+            yield from of_tasks(item)
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            if name in ("ansible.builtin.fail", "ansible.builtin.assert"):
+                said = item.get("msg") or item.get("fail_msg")
+                yield re.sub(r"\{\{.*?\}\}|\{%.*?%\}", "…", said, flags=re.DOTALL) if said else ""
+            else:
+                yield from of_tasks(item)
 
 
 def cell(words: str) -> str:
@@ -51,6 +78,17 @@ def main() -> None:
             print(f"## {path.relative_to(UTILS).with_suffix('')}\n\n| message | what to do |\n|---|---|")
             for what, hint in found:
                 print(f"| {cell(what)} | {cell(hint)} |")
+            print()
+    for path in sorted([*ROOT.glob("roles/*/tasks/*.yml"), *ROOT.glob("playbooks/*.yml")]):
+        said = [
+            words
+            for words in dict.fromkeys(of_tasks(yaml.safe_load(path.read_text(encoding="utf-8"))))
+            if words.strip("… \n")
+        ]
+        if said:
+            print(f"## {path.relative_to(ROOT).with_suffix('')}\n\n| message |\n|---|")
+            for words in said:
+                print(f"| {cell(words)} |")
             print()
 
 
