@@ -9,6 +9,7 @@ extended attributes, links and contents. Owners and times do not count: buildx s
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -38,12 +39,10 @@ class Tree:
 def read_ignore(context: str, dockerfile: str = "") -> Ignore:
     """Return the context's .dockerignore, or the Dockerfile's own (NAME.dockerignore), which wins."""
     for path in ([f"{dockerfile}.dockerignore"] if dockerfile else []) + [os.path.join(context, ".dockerignore")]:
+        root = context if path.endswith("/.dockerignore") else os.path.dirname(path)
         try:
-            with open(
-                _followed(path, context if path.endswith("/.dockerignore") else os.path.dirname(path)), "rb"
-            ) as file:
-                content = file.read(LARGEST_FILE + 1)
-        except FileNotFoundError:
+            content = _read_regular(_followed(path, root))
+        except (FileNotFoundError, IsADirectoryError):  # a directory of that name is none for BuildKit
             continue
         except OSError as error:
             raise _unreadable(path, error) from error
@@ -53,6 +52,15 @@ def read_ignore(context: str, dockerfile: str = "") -> Ignore:
             )
         return parse(content, path)
     return Ignore()
+
+
+def _read_regular(path: str) -> bytes:
+    """Return what a file begins with; what is no file (a pipe would never answer) is an OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file")
+        return file.read(LARGEST_FILE + 1)
 
 
 def _followed(path: str, root: str) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Callable, Iterable, Mapping
 
 from .._problem import Problem, suggest
-from .dockerfile_lines import Instruction, detect_syntax, options, parse, refusal
+from .dockerfile_lines import Instruction, detect_syntax, options, parse, refusal, too_much
 from .reference import Reference
 from .shell_words import ANYTHING, NAME, STRIP, UNKNOWN, WORD, BadWord, Unreadable, expand, heredoc
 
@@ -61,6 +61,7 @@ _NEEDS_WORDS = (
     "WORKDIR",
 )
 
+TRIGGERS = 1 << 20  # instructions of stages that others are made from, once for each of those
 COPIED = 1 << 22  # variables that stages take over from others
 EXPANDED = 1 << 26  # characters of all values, for one platform
 
@@ -270,8 +271,10 @@ class _Build:
     def _expand_global(self, word: str, line: int) -> str:
         try:
             return self._expand(word, self.values.get)
-        except (BadWord, Unreadable) as error:
+        except BadWord as error:
             raise refusal(line, str(error)) from None
+        except Unreadable as error:
+            raise too_much(line, str(error)) from None
 
     def _global_arguments(self, instructions: Sequence[Instruction]) -> None:
         for instruction in instructions:
@@ -325,9 +328,13 @@ class _Build:
         for stage in self.registered:
             for instruction in stage.commands:
                 stage.sources += self._sources(instruction)
+        count = 0
         for stage in self.registered:
             if stage.parent:
                 inherited = [each.inner for each in stage.parent.commands if each.name == "ONBUILD" and each.inner]
+                count += len(stage.parent.commands)
+                if count > TRIGGERS:
+                    raise Problem("the Dockerfile has too many stages that inherit too many instructions", "divide it")
                 for instruction in inherited:
                     stage.sources += self._sources(instruction)
                 stage.commands = inherited + stage.commands
@@ -384,7 +391,7 @@ class _Build:
                         raise refusal(instruction.line, str(error)) from None
                     stage.values, stage.complete = {}, False
                 except Unreadable as error:
-                    raise refusal(instruction.line, str(error)) from None
+                    raise too_much(instruction.line, str(error)) from None
 
     def _step(self, stage: _Stage, instruction: Instruction) -> None:
         name, words = instruction.name, instruction.words
@@ -445,9 +452,12 @@ def _named_sources(instruction: Instruction | None) -> list[tuple[str, str]]:
         if instruction.name == "COPY":
             name = flags.get("from", [""])[0]
             return [("COPY", ANYTHING if expand(name, lambda name: None) != name else name)] if name else []
-        return [("RUN", name) for name in map(_mounted, flags.get("mount", [])) if name]
-    except (BadWord, Unreadable) as error:
+        # A mount of no image counts, too, where a later COPY --from names stages by number.
+        return [("RUN", name or "scratch") for name in map(_mounted, flags.get("mount", []))]
+    except BadWord as error:
         raise refusal(instruction.line, str(error)) from None
+    except Unreadable as error:
+        raise too_much(instruction.line, str(error)) from None
 
 
 def _mounted(text: str) -> str:

@@ -96,6 +96,11 @@ def detect_syntax(content: str) -> str:
     return syntax if isinstance(syntax, str) else ""
 
 
+def too_much(line: int, reason: str) -> Problem:
+    """Return the Problem of a line that BuildKit may read, and nobody should have to."""
+    return Problem(f"the Dockerfile's line {line}: {reason}", "write it simpler: it is not followed here")
+
+
 class _Directives:
     """Reads directives until a line is none."""
 
@@ -135,8 +140,10 @@ def parse(content: str) -> Dockerfile:
             if "<<" in line and holder.name in _HAVE_HEREDOCS and not holder.is_json:
                 for name, chomps in heredocs(line):
                     reader.skip_heredoc(name, chomps)
-        except (BadWord, Unreadable) as error:
+        except BadWord as error:
             raise refusal(number, str(error)) from None
+        except Unreadable as error:
+            raise too_much(number, str(error)) from None
         instructions.append(instruction)
     return Dockerfile(reader.escape, tuple(instructions))
 

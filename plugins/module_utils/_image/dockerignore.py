@@ -17,12 +17,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .._problem import Problem
-from .go_regexp import BadExpression, Unreadable, compile_expression
+from .go_regexp import BadExpression, Unreadable, read
 from .shell_words import STRIP
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+GROUP = 200  # expressions that are compiled together
 LONGEST_LINE = 65536  # bytes (bufio.MaxScanTokenSize)
 
 # Where these stand in an exception, no directory can be skipped for certain.
@@ -36,7 +37,8 @@ class Pattern:
 
     text: str  # cleaned, without !
     exception: bool  # !text
-    kind: str  # exact, prefix, suffix, or regexp, which has a matcher
+    kind: str  # exact, prefix, suffix, or regexp, which has an expression or a matcher
+    expression: str = ""
     matcher: Callable[[str], bool] | None = None
     fails: bool = False  # where it is tried
 
@@ -48,9 +50,13 @@ class Run:
         self.exception = patterns[0].exception
         texts: dict[str, list[str]] = {"exact": [], "prefix": [], "suffix": []}
         self.matchers: list[Callable[[str], bool]] = []
+        self.expressions: list[str] = []
+        self.compiled: list[re.Pattern[str]] | None = None
         for pattern in patterns:
             if pattern.matcher:
                 self.matchers.append(pattern.matcher)
+            elif pattern.expression:
+                self.expressions.append(f"(?:{pattern.expression})")
             else:
                 texts[pattern.kind].append(pattern.text)
         self.starts = tuple(text[:-2] for text in texts["prefix"])
@@ -62,10 +68,13 @@ class Run:
         """Whether one of the lines matches a path."""
         if path in self.exact or path.startswith(self.starts) or path.endswith(self.ends):
             return True
-        if not self.matchers:
+        if not self.matchers and not self.expressions:
             return False
         text = _INVALID.sub("\ufffd", path)
-        return any(matcher(text) for matcher in self.matchers)
+        if self.compiled is None:  # many at once: that is several times as fast
+            groups = (self.expressions[start : start + GROUP] for start in range(0, len(self.expressions), GROUP))
+            self.compiled = [re.compile("|".join(group)) for group in groups]
+        return any(group.match(text) for group in self.compiled) or any(matcher(text) for matcher in self.matchers)
 
 
 class Ignore:
@@ -153,14 +162,14 @@ def _read(text: str, exception: bool, what: str) -> Pattern:
     if kind != "regexp":
         return Pattern(text, exception, kind)
     try:
-        return Pattern(text, exception, kind, compile_expression(expression))
+        return Pattern(text, exception, kind, *read(expression))
     except BadExpression as error:
         reason = str(error)
 
     def fails(path: str) -> bool:
         raise Problem(f"{what}: {reason}, says BuildKit when it comes to {path!r}", "mend it: \\ escapes")
 
-    return Pattern(text, exception, kind, fails, fails=True)
+    return Pattern(text, exception, kind, "", fails, fails=True)
 
 
 def _clean(path: str) -> str:

@@ -268,14 +268,11 @@ class _Parser:
         return self._escape() if character == "\\" else ord(character)
 
 
-def compile_expression(text: str) -> Callable[[str], bool]:
-    """Return the function that says whether an expression matches somewhere in a text."""
+def read(text: str) -> tuple[str, Callable[[str], bool] | None]:
+    """Return an expression for Python's `match`, or where that could try again and again, "" and the function that matches."""
     alternatives = _Parser(text).alternatives()
     simple = as_python(alternatives)
-    if simple is not None:
-        compiled = re.compile(simple)
-        return lambda path: compiled.match(path) is not None
-    return _Automaton(alternatives).matches
+    return (simple, None) if simple is not None else ("", _Automaton(alternatives).matches)
 
 
 def as_python(alternatives: list[Sequence]) -> str | None:
@@ -285,7 +282,7 @@ def as_python(alternatives: list[Sequence]) -> str | None:
         return None
     if any(isinstance(part, Assertion) for part in parts[1:-1]) or sum(map(_freedom, parts)) > 2:
         return None
-    return "".join(map(_python, parts[1:-1])) + "\\Z"
+    return "".join(map(_python, parts[1:-1])) + r"\Z"
 
 
 def _freedom(node: Node) -> int:
@@ -304,7 +301,15 @@ def _python(node: Node) -> str:
     if isinstance(node, Set):
         if not node.ranges:
             return "(?!)"
-        return "[" + "".join(f"\\U{low:08x}-\\U{high:08x}" for low, high in node.ranges) + "]"
+        if node == NOT_NEWLINE:
+            return "."
+        if len(node.ranges) == 1 and node.ranges[0][0] == node.ranges[0][1]:
+            return re.escape(chr(node.ranges[0][0]))
+        # Python takes milliseconds to compile a class that goes up to the last character.
+        negated = node.ranges[-1][1] == LAST and node.ranges != ((0, LAST),)
+        ranges = _negated(node.ranges) if negated else node.ranges
+        text = "".join(f"\\U{low:08x}-\\U{high:08x}" for low, high in ranges)
+        return f"[^{text}]" if negated else f"[{text}]"
     if isinstance(node, Repeat):
         most = "" if node.most is None else node.most
         return f"(?:{_python(node.part)}){{{node.least},{most}}}"

@@ -34,7 +34,7 @@ _HEREDOC = re.compile(r"(\d*)<<(-?)[\t\n\f\r ]*([^<]*)\Z", re.ASCII)
 
 DEPTH = 60  # of ${A:-${B:-…}}: far more than anybody writes, far less than Python's own limit
 LONGEST = 1 << 20  # characters of a value: ${A}${A} doubles it with each line
-STEPS = 1 << 22  # of a comparison with ${A%pattern}
+STEPS = 1 << 20  # of a comparison with ${A%pattern}
 
 
 class BadWord(ValueError):

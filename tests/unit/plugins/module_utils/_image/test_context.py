@@ -157,3 +157,24 @@ def test_the_dockerfiles_own_ignore_file_wins(tree):
     assert by_name.verdict("run")[0]
     assert not by_name.verdict("a")[0]
     assert context.read_ignore(str(tree), str(tree / "Other")).verdict("a")[0]
+
+
+def test_a_dockerignore_that_is_no_file_is_none_or_an_error_and_never_waited_for(tree):
+    path = tree / ".dockerignore"
+    path.mkdir()
+    assert not context.read_ignore(str(tree)).verdict("a")[0]
+    path.rmdir()
+    os.mkfifo(path)
+    with pytest.raises(Problem, match=r"\.dockerignore: it is not a regular file"):
+        context.read_ignore(str(tree))
+    path.unlink()
+    path.symlink_to(".dockerignore")
+    with pytest.raises(Problem, match="Too many levels of symbolic links"):
+        context.read_ignore(str(tree))
+
+
+def test_a_dockerignore_that_buildkit_finds_too_large_is_refused(tree):
+    with open(tree / ".dockerignore", "wb") as file:
+        file.truncate((16 << 20) + 1)
+    with pytest.raises(Problem, match="is larger than 16777216 bytes"):
+        context.read_ignore(str(tree))
