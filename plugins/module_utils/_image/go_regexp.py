@@ -21,8 +21,6 @@ LAST = 0x10FFFF
 LARGEST = 50_000  # instructions of a program
 REMEMBERED = 20_000  # transitions
 
-Ranges = "tuple[tuple[int, int], ...]"
-
 _DIGIT, _SPACE = ((48, 57),), ((9, 10), (12, 13), (32, 32))
 _WORD = ((48, 57), (65, 90), (95, 95), (97, 122))
 _PERL = {"d": _DIGIT, "s": _SPACE, "w": _WORD}

@@ -71,7 +71,7 @@ class Reference:
                 text, f"{tag!r} is not a valid tag: at most 128 letters, digits, _, . and -, not first . or -"
             )
         if registry == HUB and "/" not in repository:
-            if re.fullmatch(r"[a-f0-9]{64}", repository):
+            if re.fullmatch(r"[a-f0-9]{64}", text):
                 raise _no_reference(text, "it is an image ID, which no registry knows: name a repository")
             repository = f"library/{repository}"
         _check_registry(registry, text)

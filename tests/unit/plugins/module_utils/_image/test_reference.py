@@ -22,6 +22,7 @@ DIGEST = "sha256:" + "0123456789abcdef" * 4
         ("localhost/app", "localhost/app:latest"),
         ("localhost:5000/app:1", "localhost:5000/app:1"),
         ("MyHost/app", "MyHost/app:latest"),
+        ("0" * 64 + ":1", f"docker.io/library/{'0' * 64}:1"),  # an image ID has no tag
         ("[::1]:5000/app", "[::1]:5000/app:latest"),
         (f"alpine@{DIGEST}", f"docker.io/library/alpine@{DIGEST}"),
         (f"r.example:1/a__b/c-d.e:V1@{DIGEST}", f"r.example:1/a__b/c-d.e:V1@{DIGEST}"),
