@@ -10,6 +10,7 @@ from typing import Any, Callable, Mapping
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
+from ._binfmt.wish import depth
 from ._buildkitd import wish as _buildkitd
 from ._buildx.drivers import driver_of
 from ._buildx.store import check_name
@@ -81,6 +82,7 @@ def _host(registry: str) -> str:
 
 def _of_qemu(values: Mapping[str, Any]) -> list[str]:
     found = [_trouble("qemu_platforms", _platforms, values["qemu_platforms"])]
+    found += [_trouble(name, depth, values[name], name) for name in ("qemu_verify", "qemu_prove")]
     for source, variable in (("image", "qemu_image"), ("path", "qemu_path")):
         if values["qemu_source"] == source and not values[variable]:
             found.append(f"qemu_source={source} needs {variable}.")

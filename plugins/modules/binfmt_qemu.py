@@ -90,7 +90,12 @@ options:
       - Execute a program of each platform, which the module makes itself, and look at which QEMU really runs it. Only this shows
         that the kernel still runs the QEMU that was there before an upgrade. It changes nothing, and is done in check mode too.
       - It costs less than 20 milliseconds for each platform.
-    type: bool
+      - V(deep) executes a second program as well, which does what the triggers of packages do (threads, memory, signals, processes,
+        files over 4 GiB) and takes less than a second for each platform. QEMU that breaks is refused before anything is changed, in
+        check mode too, with the step that failed, such as C(threads: it ended by SIGSEGV). Some versions of QEMU run a tiny program and
+        crash in C(ldconfig).
+      - Otherwise it is a boolean.
+    type: raw
     default: true
 notes:
   - In a user namespace that inherits its parent's handlers (an unprivileged container, Linux 6.7 and later), nothing is changed where
@@ -99,6 +104,8 @@ notes:
   - Containers share the handlers of the machine that they run on. Hosts in containers that declare different QEMU take them from
     each other; those that declare the same, as to its content, do not.
   - On a converged host nothing is written but a cache of QEMU's versions in C(/run/multiarch.drone).
+  - Versions of QEMU that others have seen break real programs are a warning, with the source. The list is in
+    U(https://github.com/multiarch-drone/multiarch.drone/blob/main/docs/qemu-versions.md).
 seealso:
   - module: multiarch.drone.binfmt_qemu_info
 author:
@@ -120,6 +127,7 @@ EXAMPLES = r"""
     platforms: [linux/arm64]
     source: image
     image: tonistiigi/binfmt:qemu-v10.0.4
+    verify: deep
 
 - name: Use QEMU built by ourselves, without rights for set-user-ID programs
   multiarch.drone.binfmt_qemu:

@@ -20,8 +20,12 @@ options:
     elements: str
     default: [all]
   verify:
-    description: Execute a program of each platform, and look at which QEMU really runs it.
-    type: bool
+    description:
+      - Execute a program of each platform, and look at which QEMU really runs it.
+      - V(deep) executes a second program as well, which does what the triggers of packages do. The step that fails is one of
+        RV(platforms[].problems), such as C(threads: it ended by SIGSEGV).
+      - Otherwise it is a boolean.
+    type: raw
     default: true
 seealso:
   - module: multiarch.drone.binfmt_qemu
@@ -127,7 +131,7 @@ def main() -> None:
     module = Module(
         argument_spec={
             "platforms": {"type": "list", "elements": "str", "default": ["all"]},
-            "verify": {"type": "bool", "default": True},
+            "verify": {"type": "raw", "default": True},
         },
         supports_check_mode=True,
     )

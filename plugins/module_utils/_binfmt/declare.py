@@ -9,12 +9,12 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from .._change import carry_out
-from .._platform import all_platforms, parse_all
+from .._platform import ARCHITECTURES, all_platforms, parse_all
 from .._problem import Problem
-from . import qemu
+from . import known, qemu
 from .kernel import Handler
-from .plan import as_diff, as_result, boot_faults, boot_faults_as_found, plan
-from .wish import Wish
+from .plan import ANOTHER_QEMU, as_diff, as_result, boot_faults, boot_faults_as_found, deep_words, faults, plan
+from .wish import Wish, depth
 from .world import World, read
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 def declare(options: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
     """Do the work of `binfmt_qemu`."""
     platforms = chosen(options["platforms"])
+    depth(options["verify"])
     if options["exclusive"] and options["state"] == "absent":
         raise Problem("exclusive: true with state: absent means nothing", "leave one of them out")
     programs = qemu.Programs()
@@ -38,6 +39,7 @@ def declare(options: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
         image = Image(options["image"])
     try:
         result, wish, world = _carry_out(options, platforms, programs, image, check_mode)
+        breakages = _known(wish, programs)
         if image is not None and not check_mode:
             image.keep_note()
     finally:
@@ -50,8 +52,18 @@ def declare(options: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
     return {
         **result,
         "platforms": reports,
-        "warnings": list(dict.fromkeys(fault for faults in boot.values() for fault in faults)),
+        "warnings": list(dict.fromkeys([*(fault for faults in boot.values() for fault in faults), *breakages])),
     }
+
+
+def _known(wish: Wish, programs: qemu.Programs) -> list[str]:
+    """Return what is known to break with the QEMU that the wish has."""
+    found = []
+    for oci, handler in wish.handlers.items():
+        image = wish.image
+        file = image.current(ARCHITECTURES[oci]) if image else handler.interpreter
+        found.append(known.warning(oci, programs.version(file) if file else None))
+    return list(filter(None, found))
 
 
 def _carry_out(
@@ -62,11 +74,11 @@ def _carry_out(
     check_mode: bool,
 ) -> tuple[dict[str, Any], Wish, World]:
     present = options["state"] == "present"
-    verify = options["verify"] and present
+    verify, deep = (present and wished for wished in depth(options["verify"]))
     architectures = tuple(dict.fromkeys(platform.arch for platform in platforms))
 
     def look() -> tuple[Wish, World, Plan]:
-        world = read(architectures, programs, verify=verify)
+        world = read(architectures, programs, verify=verify, deep=deep)
         foreign = [architecture for architecture in architectures if present and architecture.oci not in world.native]
         # What the parent user namespace lends is good as it is, and a handler of our own would hide all of it.
         lent = present and world.inherits(foreign, alone=options["exclusive"])
@@ -81,10 +93,13 @@ def _carry_out(
             options["exclusive"] and not lent,
             options["persistent"] and not lent,
             verify,
+            deep,
             _wanted(foreign, options, programs, image),
             image,
             obsolete,
         )
+        if deep:
+            _demand_sound(wish, world, platforms, programs)
         return wish, world, plan(wish, world, programs)
 
     wish, world, way = look()
@@ -97,6 +112,7 @@ def _carry_out(
         after = [world]
 
         def reread() -> dict[str, Any]:
+            # What the deep program met, each step has shown.
             found = read(architectures, programs, verify=verify)
             after.append(found._replace(kept=frozenset(path for path in wish.obsolete if os.path.exists(path))))
             return as_diff(wish, after[-1])
@@ -129,6 +145,36 @@ def _wanted(
     return wanted
 
 
+def _demand_sound(wish: Wish, world: World, platforms: Sequence[Platform], programs: qemu.Programs) -> None:
+    """Raise a Problem where QEMU, as the wish has it, breaks what packages do: before anything is changed.
+
+    What a handler that stays runs has been tried out; what a new one will run is tried out without it.
+    """
+    from . import deep
+
+    if world.unproven:
+        return
+    broken, unproven = [], world.unproven_deep
+    for platform in platforms:
+        wanted = wish.handlers.get(platform.architecture)
+        found, version = world.deep.get(platform.architecture, ""), world.version(platform.arch)
+        if wanted is not None and faults(platform.arch, wanted, world):
+            file = wish.image.current(platform.arch) if wish.image else wanted.interpreter
+            found, version = "", programs.version(file) if file else None
+            if file and not unproven:
+                found = deep.trouble(platform.arch, file)
+                unproven = deep.unproven() if found else ""
+        if found and not unproven:
+            broken.append(f"{platform}: {found}: {deep_words(platform, version)}")
+    if unproven:
+        raise Problem(unproven, "mend what limits it, or set verify: true")
+    if broken:
+        raise Problem(
+            f"{'; '.join(broken)}; nothing was changed",
+            f"{ANOTHER_QEMU}, remove it from platforms, or set verify: true to take it as it is",
+        )
+
+
 def _obsolete(architectures: Sequence[Architecture]) -> dict[str, Any]:
     """Return the programs that were taken out of images, and the steps that remove them."""
     from .qemu_image import forget, kept
@@ -141,16 +187,28 @@ def describe(options: Mapping[str, Any]) -> dict[str, Any]:
     platforms = chosen(options["platforms"])
     programs = qemu.Programs()
     architectures = tuple(dict.fromkeys(platform.arch for platform in platforms))
-    world = read(architectures, programs, verify=options["verify"])
+    verify, deep = depth(options["verify"])
+    world = read(architectures, programs, verify=verify, deep=deep)
     wanted = {
         architecture.oci: _as_its_interpreter_needs(architecture, world, programs)
         for architecture in architectures
         if architecture.oci not in world.native and architecture.oci not in world.inherited
     }
-    wish = Wish(architectures, verify=options["verify"], handlers=wanted)
+    wish = Wish(architectures, verify=verify, deep=deep, handlers=wanted)
     boot = boot_faults_as_found(wish, world)
     reports = [as_result(platform, wish, world, programs, boot) for platform in platforms]
-    return {"binfmt_misc": world.kernel.state, "platforms": reports}
+    return {
+        "binfmt_misc": world.kernel.state,
+        "platforms": reports,
+        # Of what really runs, where that was seen.
+        "warnings": list(filter(None, (known.warning(a.oci, _runs(a, world, programs)) for a in architectures))),
+    }
+
+
+def _runs(architecture: Architecture, world: World, programs: qemu.Programs) -> str | None:
+    """Return the version of the QEMU that gets an architecture's programs."""
+    handler = None if architecture.oci in world.native else world.handler(architecture)
+    return world.version(architecture) or (programs.version(handler.interpreter) if handler else None)
 
 
 def _as_its_interpreter_needs(architecture: Architecture, world: World, programs: qemu.Programs) -> Handler:

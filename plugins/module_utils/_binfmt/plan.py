@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .world import World
 
 ON_DISK = "the QEMU on disk"  # what a handler has to run
+ANOTHER_QEMU = "take another version of QEMU (source: image, with an image such as tonistiigi/binfmt:qemu-v10.0.4)"
 
 
 def faults(architecture: Architecture, wanted: Handler, world: World) -> list[str]:
@@ -94,7 +95,11 @@ def plan(wish: Wish, world: World, programs: qemu.Programs) -> Plan:
             if prove:
                 after[wanted.name]["runs"] = ON_DISK
             old = world.kernel.named(wanted.name)
-            steps.append(make.registration(architecture, wanted, old, troubles, programs if prove else None))
+            steps.append(
+                make.registration(
+                    architecture, wanted, old, troubles, programs if prove else None, deep=wish.deep and prove
+                )
+            )
     if (steps or wish.handlers) and world.kernel.state != "on":
         _demand_nothing_lost(wish, world)
         steps[:0] = make.enable_steps(world.kernel)
@@ -276,6 +281,11 @@ def as_result(
         problems.append(f"{handler.name} takes programs that the CPU runs itself, and much faster")
     if world.unproven and not native:
         problems.append(world.unproven)
+    broken = world.deep.get(architecture.oci, "")
+    if broken:
+        problems.append(f"{broken}: {deep_words(platform, really)}; {ANOTHER_QEMU}")
+    elif world.unproven_deep and not native:
+        problems.append(world.unproven_deep)
     return {
         "platform": str(platform),
         "native": native,
@@ -288,9 +298,14 @@ def as_result(
         "version": version,
         "kernel_version": really,
         "persistent": bool(handler and booted) and _same(booted[-1], handler),
-        "verified": False if lacking else True if native else not verdict.trouble if verdict else None,
+        "verified": False if lacking else True if native else not (verdict.trouble or broken) if verdict else None,
         "problems": problems,
     }
+
+
+def deep_words(platform: Platform, version: str | None) -> str:
+    """Say whose programs break, with which QEMU."""
+    return f"{f'QEMU {version}' if version else 'this QEMU'} does not run well what packages of {platform} do"
 
 
 def _same(one: Handler, other: Handler | None) -> bool:

@@ -52,16 +52,22 @@ class Run(NamedTuple):
 
 
 def run(architecture: Architecture, look: Callable[[str], None] | None = None, *, unseen: bool = False) -> Run:
-    """Execute the argc program; while it waits, call `look` with the path of what executes it.
+    """Execute the argc program; while it waits, call `look` with the path of what executes it."""
+    program = elf.program(architecture, unseen=unseen)
+    return anywhere(program, lambda path, descriptors: _execute(path, descriptors, look))
+
+
+def anywhere(program: bytes, execute: Callable[[str, tuple[int, ...]], Run]) -> Run:
+    """Let `execute` have a program as a path that can be executed, and the descriptors that this needs.
 
     Raise a Problem where this host executes no file of ours at all, which says nothing of any QEMU.
     """
-    program, refused = elf.program(architecture, unseen=unseen), []
+    refused = []
     for place in _places():
         try:
             with _file(place, program) as (path, descriptors):
                 try:
-                    return _execute(path, descriptors, look)
+                    return execute(path, descriptors)
                 except OSError as error:
                     refusal = error
         except OSError as error:  # no room, no right to write

@@ -43,6 +43,8 @@ def registration(
     old: Handler | None,
     troubles: list[str],
     programs: qemu.Programs | None,
+    *,
+    deep: bool = False,
 ) -> Step:
     """Return the step that makes `wanted` the handler of its name; where it does not work, the old one stays.
 
@@ -54,9 +56,12 @@ def registration(
     def register(handler: Handler) -> None:
         binfmt.register(handler)
         verdict = try_out(architecture, wanted.interpreter, programs) if programs is not None else None
-        if verdict is not None and verdict.trouble:
+        trouble = verdict.trouble if verdict is not None else ""
+        if deep and not trouble:
+            trouble = _deep_trouble(architecture)
+        if trouble:
             binfmt.remove(handler.name)
-            raise Problem(f"{wanted.interpreter} with flags {wanted.flags}: {verdict.trouble}")
+            raise Problem(f"{wanted.interpreter} with flags {wanted.flags}: {trouble}")
 
     def substitute(old: Handler) -> None:
         stand_in = wanted._replace(name=wanted.name + TEMPORARY)
@@ -84,6 +89,13 @@ def registration(
     if old is None:
         return Step(f"register {wanted.name}", appear, restore)
     return Step(f"register {wanted.name} again: {'; '.join(troubles)}", lambda: substitute(old), restore)
+
+
+def _deep_trouble(architecture: Architecture) -> str:
+    from . import deep
+
+    found = deep.trouble(architecture)
+    return found if found and not deep.unproven() else ""
 
 
 def _put_back(handler: Handler) -> None:

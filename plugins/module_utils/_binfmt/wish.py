@@ -7,6 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Mapping, NamedTuple
 
+from ansible.module_utils.basic import boolean
+
+from .._problem import Problem
+
 if TYPE_CHECKING:
     from .._change import Step
     from .._platform import Architecture
@@ -24,9 +28,22 @@ ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
     "pull": {"type": "str", "choices": ["missing", "always"], "default": "missing"},
     "credentials": {"type": "bool", "default": True},
     "persistent": {"type": "bool", "default": True},
-    "verify": {"type": "bool", "default": True},
+    "verify": {"type": "raw", "default": True},
 }
 REQUIRED_IF = [("source", "path", ["path"]), ("source", "image", ["image"])]
+
+
+DEEP = "deep"
+
+
+def depth(verify: object, name: str = "verify") -> tuple[bool, bool]:
+    """Return whether a program of each platform is executed, and whether that is one that does what packages do."""
+    if isinstance(verify, str) and verify.strip().lower() == DEEP:
+        return True, True
+    try:
+        return bool(boolean(verify)), False
+    except (TypeError, ValueError):
+        raise Problem(f"{verify!r} is not a value of {name}", "write true, false or deep") from None
 
 
 class Wish(NamedTuple):
@@ -37,6 +54,7 @@ class Wish(NamedTuple):
     exclusive: bool = False
     persistent: bool = True
     verify: bool = True
+    deep: bool = False  # by a program that does what packages do, as well
     handlers: Mapping[str, Handler] = {}  # wanted, by OCI name; none for native ones
     image: Image | None = None  # where QEMU has to be taken out of first
     obsolete: Mapping[str, Step] = {}  # paths of QEMU that nothing needs any more, and how they go

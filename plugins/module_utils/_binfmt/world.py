@@ -40,7 +40,9 @@ class World(NamedTuple):
     native: frozenset[str] = frozenset()  # OCI names of the architectures that the CPU runs itself
     verdicts: Mapping[str, Verdict] = {}  # by OCI name, where one was executed
     inherited: Mapping[str, Verdict] = {}  # by OCI name: what runs by handlers of the parent user namespace
+    deep: Mapping[str, str] = {}  # by OCI name: what a program that does what packages do met, "" where it ran well
     unproven: str = ""  # why nothing can be executed for a proof here
+    unproven_deep: str = ""  # why that program proves nothing here
     root: bool = True
     kept: frozenset[str] = frozenset()  # paths of QEMU that were taken out of images
 
@@ -50,16 +52,40 @@ class World(NamedTuple):
         disabled = (handler for handler in self.kernel.handlers if handler.is_qemu and handler.runs(architecture))
         return answering[0] if answering else self.kernel.named(f"qemu-{architecture.qemu}") or next(disabled, None)
 
+    def version(self, architecture: Architecture) -> str | None:
+        """Return the version of the QEMU that ran a program of an architecture."""
+        verdict = self.inherited.get(architecture.oci) or self.verdicts.get(architecture.oci)
+        return verdict.version if verdict else None
+
     def inherits(self, architectures: Iterable[Architecture], *, alone: bool) -> bool:
         """Say whether handlers of the parent user namespace run all of these, and where asked for no others."""
         asked, lent = {architecture.oci for architecture in architectures}, set(self.inherited)
         return self.kernel.inherited and (lent == asked if alone else lent >= asked)
 
 
-def read(architectures: Iterable[Architecture], programs: qemu.Programs, *, verify: bool) -> World:
-    """Return the world as far as these architectures go; with `verify` by executing a program of each."""
-    found = kernel.read()
+def read(architectures: Iterable[Architecture], programs: qemu.Programs, *, verify: bool, deep: bool = False) -> World:
+    """Return the world as far as these architectures go; with `verify` by executing a program of each, a `deep` one too."""
     architectures = tuple(architectures)
+    world = _read(architectures, programs, verify=verify)
+    return dig(world, architectures) if deep else world
+
+
+def dig(world: World, architectures: Iterable[Architecture]) -> World:
+    """Execute the deep program of each architecture that a handler runs well."""
+    from . import deep
+
+    executed = {**world.inherited, **world.verdicts}
+    sound = [a for a in architectures if a.oci in executed and not executed[a.oci].trouble]
+    found = {architecture.oci: deep.trouble(architecture) for architecture in sound}
+    if any(found.values()):
+        unproven = deep.unproven()
+        if unproven:
+            return world._replace(unproven_deep=unproven)
+    return world._replace(deep=found)
+
+
+def _read(architectures: Sequence[Architecture], programs: qemu.Programs, *, verify: bool) -> World:
+    found = kernel.read()
     native = frozenset(a.oci for a in architectures if is_native(a))
     world = World(found, binfmt_d.read(), restart.read(), native, root=os.geteuid() == 0)
     if found.inherited:  # nothing but executing tells what runs, and all that runs is lost by a mount

@@ -12,6 +12,7 @@ import pytest
 from ansible_collections.multiarch.drone.plugins.module_utils._binfmt import (
     binfmt_d,
     cpu,
+    deep,
     kernel,
     kernel_write,
     probe,
@@ -329,3 +330,130 @@ def test_info_judges_each_handler_by_what_its_interpreter_needs(host, run_module
     assert reports["linux/ppc64le"]["name"] == "late"
     assert reports["linux/mips64"]["problems"] == ["there is no handler qemu-mips64"]
     assert reports["linux/amd64"]["native"]
+
+
+@pytest.fixture
+def broken(host, monkeypatch):
+    """Break what packages do: by handler (the kernel's), by file (QEMU's own), and by the CPU itself."""
+    found = {"handler": {}, "file": {}, "cpu": ""}
+
+    def trouble(architecture, interpreter=None):
+        host.deep.append((architecture.oci, interpreter))
+        if interpreter is None and architecture.oci == by_machine(os.uname().machine).architecture:
+            return found["cpu"]
+        return found["file" if interpreter else "handler"].get(architecture.oci, "")
+
+    host.deep = []
+    monkeypatch.setattr(deep, "trouble", trouble)
+    return found
+
+
+def test_deep_tries_qemu_out_before_and_its_handler_after_the_change(host, broken, declare):
+    result = declare("arm64", verify="deep")
+    assert result["platforms"][0]["verified"]
+    assert ("arm64", host.wrapper("arm64")) in host.deep
+    assert ("arm64", None) in host.deep
+
+
+def test_deep_of_what_is_there_executes_its_handler_alone(host, broken, run):
+    host.handlers = [known("arm64", host.wrapper("arm64"))]
+    run("arm64", verify="deep", persistent=False)
+    assert host.deep == [("arm64", None)]
+
+
+@pytest.mark.parametrize("verify", [True, "yes", 1, False, "off", 0])
+def test_without_deep_no_deep_program_is_executed(host, broken, run, verify):
+    assert run("arm64", verify=verify)["changed"]
+    assert host.deep == []
+
+
+@pytest.mark.parametrize("check", [True, False])
+@pytest.mark.parametrize("how", ["file", "handler"])
+def test_a_qemu_that_breaks_is_refused_with_the_step_before_anything_changes(host, broken, run_module, check, how):
+    broken[how]["arm64"] = "threads: it ended by SIGSEGV"
+    if how == "handler":
+        host.handlers = [known("arm64", host.wrapper("arm64"))]
+    result = run_module(binfmt_qemu, {"platforms": ["arm64", "arm"], "verify": "deep"}, check=check)
+    assert result.failed
+    assert "linux/arm64: threads: it ended by SIGSEGV: QEMU 10.0.13 does not run well" in result["msg"]
+    assert "nothing was changed" in result["msg"]
+    assert "source: image" in result["msg"]
+    assert "linux/arm:" not in result["msg"]
+    assert host.calls == []
+
+
+def test_every_platform_that_breaks_is_named_at_once(host, broken, run):
+    broken["file"].update(arm64="threads: futex", s390x="signals: a signal got lost")
+    message = run("arm64", "arm", "s390x", verify="deep")["msg"]
+    assert "linux/arm64: threads: futex" in message
+    assert "linux/s390x: signals: a signal got lost" in message
+
+
+def test_a_handler_that_breaks_when_it_is_there_is_taken_back(host, broken, run):
+    old = known("arm64", "/old/qemu-aarch64", "OC")
+    host.handlers = [old]
+    broken["handler"]["arm64"] = "exec: a program that executes itself does not run"
+    message = run("arm64", verify="deep")["msg"]
+    assert "exec: a program that executes itself does not run" in message
+    assert host.handlers == [old]
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_an_old_handler_that_breaks_is_replaced_by_a_qemu_that_does_not(host, broken, run_module, check, monkeypatch):
+    old = known("arm64", "/old/qemu-aarch64", "OC")
+    host.handlers = [old]
+
+    def trouble(architecture, interpreter=None):
+        return "heap: brk" if architecture.oci == "arm64" and not interpreter and host.handlers[0] == old else ""
+
+    monkeypatch.setattr(deep, "trouble", trouble)
+    result = run_module(binfmt_qemu, {"platforms": ["arm64"], "verify": "deep"}, check=check)
+    assert result["changed"]
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_what_the_cpu_cannot_do_either_is_the_hosts_trouble(host, broken, run_module, check):
+    broken["file"]["arm64"] = broken["cpu"] = "large files: ftruncate, error 27"
+    result = run_module(binfmt_qemu, {"platforms": ["arm64"], "verify": "deep"}, check=check)
+    assert "the CPU's own program fails as well: large files" in result["msg"]
+    assert "does not run well" not in result["msg"]
+    assert host.calls == []
+
+
+def test_info_tells_the_step_and_what_to_do(host, broken, run_module):
+    host.handlers = [known(name, host.wrapper(name)) for name in ("arm64", "arm")]
+    broken["handler"]["arm64"] = "threads: it ended by SIGSEGV"
+    result = run_module(binfmt_qemu_info, {"platforms": ["arm64", "arm"], "verify": "deep"})
+    arm64, arm = result["platforms"]
+    assert arm64["problems"][0].startswith("threads: it ended by SIGSEGV: QEMU 10.0.13 does not run well")
+    assert "source: image" in arm64["problems"][0]
+    assert (arm64["verified"], arm["verified"], arm["problems"]) == (False, True, [])
+
+
+def test_info_does_not_blame_qemu_for_a_limit_of_the_host(host, broken, run_module):
+    host.handlers = [known("arm64", host.wrapper("arm64"))]
+    broken["handler"]["arm64"] = broken["cpu"] = "large files: ftruncate, error 27"
+    (report,) = run_module(binfmt_qemu_info, {"platforms": ["arm64"], "verify": "deep"})["platforms"]
+    assert report["verified"] is True
+    assert "the CPU's own program fails as well" in report["problems"][0]
+
+
+@pytest.mark.parametrize("verify", ["depe", "2", 2, [], {"deep": True}])
+@pytest.mark.parametrize("module", [binfmt_qemu, binfmt_qemu_info])
+@pytest.mark.parametrize("state", [{}, {"state": "absent"}])
+def test_another_value_of_verify_is_refused_before_anything_changes(host, run_module, module, verify, state):
+    state = state if module is binfmt_qemu else {}
+    result = run_module(module, {"platforms": ["arm64"], "verify": verify, **state})
+    assert "is not a value of verify; write true, false or deep" in result["msg"]
+    assert host.calls == []
+
+
+def test_a_version_that_is_known_to_break_is_a_warning_in_check_mode_too(host, run_module, monkeypatch):
+    monkeypatch.setattr(qemu.Programs, "_ask", staticmethod(lambda _path: "9.2.2"))
+    told = [
+        run_module(module, {"platforms": ["arm64", "arm"]}, check=check)["warnings"]
+        for module, check in ((binfmt_qemu, True), (binfmt_qemu, False), (binfmt_qemu_info, False))
+    ]
+    assert told[0] == told[1] == told[2]
+    assert "QEMU 9.2.2 is known to break programs of linux/arm64" in str(told[0])
+    assert len(told[0]) == 1
