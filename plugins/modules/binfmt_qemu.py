@@ -92,7 +92,7 @@ options:
       - It costs less than 20 milliseconds for each platform.
       - V(deep) executes a second program as well, which does what the triggers of packages do (threads, memory, signals, processes,
         files over 4 GiB) and takes less than a second for each platform. QEMU that breaks is refused before anything is changed, in
-        check mode too, with the step that failed, such as C(threads: it ended by SIGSEGV). Some versions of QEMU run a tiny program and
+        check mode too, with the step that failed, such as C(threads). Some versions of QEMU run a tiny program and
         crash in C(ldconfig).
       - Otherwise it is a boolean.
     type: raw

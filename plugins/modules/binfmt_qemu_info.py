@@ -23,7 +23,7 @@ options:
     description:
       - Execute a program of each platform, and look at which QEMU really runs it.
       - V(deep) executes a second program as well, which does what the triggers of packages do. The step that fails is one of
-        RV(platforms[].problems), such as C(threads: it ended by SIGSEGV).
+        RV(platforms[].problems), such as C(threads).
       - Otherwise it is a boolean.
     type: raw
     default: true

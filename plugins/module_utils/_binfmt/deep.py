@@ -73,7 +73,8 @@ def unproven() -> str:
 
 def judge(run: probe.Run) -> str:
     """Return what the program's end says: "threads: it ended by SIGSEGV", or nothing."""
-    begun, said, noise = "start", "", []
+    begun, said = "start", ""
+    noise: list[str] = []
     for line in run.said.splitlines():
         if line in STEPS:
             begun, noise = line, []

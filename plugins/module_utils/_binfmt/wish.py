@@ -31,8 +31,6 @@ ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
     "verify": {"type": "raw", "default": True},
 }
 REQUIRED_IF = [("source", "path", ["path"]), ("source", "image", ["image"])]
-
-
 DEEP = "deep"
 
 
