@@ -271,7 +271,12 @@ def test_a_kernel_whose_module_is_not_loaded_gets_it(host, monkeypatch, run):
 
 def test_without_verify_nothing_is_executed(host, declare, monkeypatch):
     executed = []
-    monkeypatch.setattr(probe, "run", lambda architecture, *_unused, **_options: executed.append(architecture))
+
+    def run(architecture, _look=None, *, unseen=False):
+        # What the CPU runs itself is decided by executing: not QEMU.
+        return Run(None, "Exec format error") if unseen else executed.append(architecture)
+
+    monkeypatch.setattr(probe, "run", run)
     result = declare("arm64", "arm", verify=False)
     assert executed == []
     assert [report["verified"] for report in result["platforms"]] == [None, None]
@@ -279,7 +284,8 @@ def test_without_verify_nothing_is_executed(host, declare, monkeypatch):
 
 def test_absent_executes_nothing_and_needs_no_qemu(host, declare, monkeypatch):
     host.handlers = [known("arm64", "/gone/qemu"), known("arm64", "/x/qemu-arm64", name="my-arm"), known("arm", "/q")]
-    monkeypatch.setattr(probe, "run", lambda *_unused, **_options: pytest.fail("executed"))
+    unseen = Run(None, "Exec format error")
+    monkeypatch.setattr(probe, "run", lambda *_unused, **options: unseen if options else pytest.fail("executed"))
     assert declare("arm64", state="absent")["steps"] == ["remove qemu-aarch64", "remove my-arm"]
     assert [handler.name for handler in host.handlers] == ["qemu-arm"]
 
