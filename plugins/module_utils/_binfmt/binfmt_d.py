@@ -76,7 +76,10 @@ def _rule(line: str) -> Rule | None:
     line = line.strip(" \t\n\r\0")
     if not line or line[0] in "#;":
         return None
-    return Rule(line[1:].split(line[0], 1)[0], Handler.from_line(line))
+    # systemd removes what has this name first, whatever the kernel then says of the rule; to both the delimiter is one byte.
+    raw = line.encode("utf-8", "surrogateescape")
+    name = raw[1:].split(raw[:1], 1)[0].decode("utf-8", "surrogateescape")
+    return Rule(name, Handler.from_line(line))
 
 
 def read() -> list[File]:

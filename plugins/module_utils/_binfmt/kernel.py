@@ -9,6 +9,7 @@ Kernel: Documentation/admin-guide/binfmt-misc.rst, fs/binfmt_misc.c.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -25,7 +26,9 @@ ROOT = "/proc/sys/fs/binfmt_misc"
 INITIAL_USER_NAMESPACE = "user:[4026531837]"  # linux/nsfs.h: PROC_USER_INIT_INO; a child may map all users too
 FLAGS = "POCF"  # in the order in which the kernel prints them
 LONGEST_INTERPRETER = 127  # "the interpreter string may not exceed 127 characters"
-LONGEST_LINE = 1920
+SHORTEST_LINE, LONGEST_LINE = 11, 1920
+LONGEST_NAME = 255
+FIRST_BYTES = 256  # of a program are looked at (BINPRM_BUF_SIZE)
 CONTROL = ("register", "status")  # the files that are no entries
 TEMPORARY = "~multiarch"  # ends the name of the handler that stands in while another one is replaced
 
@@ -67,23 +70,33 @@ class Handler(NamedTuple):
 
     @classmethod
     def from_line(cls, line: str) -> Handler | None:
-        """Return the entry that a line of binfmt.d registers; None where it goes by extension or is no rule."""
+        """Return the entry that a line of binfmt.d registers; None where it goes by extension, or nobody takes the line."""
         line = line.strip(" \t\n\r")  # as systemd does
-        parts = line[1:].split(line[:1]) if line else []
-        if len(parts) != 7 or parts[1] != "M":
+        if not line[:1].isascii() or not SHORTEST_LINE <= len(_bytes(line)) <= LONGEST_LINE:
             return None
-        name, _type, offset, magic, mask, interpreter, flags = parts
-        return cls.from_fields(name, offset, magic, mask, interpreter, flags)
+        end, plain = re.escape(line[:1]), f"((?:(?!{re.escape(line[:1])}).)*)"
+        # What ends a field is no end within \xHH, and there is no \x without digits.
+        coded = f"((?:(?!{end})(?:\\\\x[0-9A-Fa-f]{{2}}|(?!\\\\x).))*)"
+        fields = re.fullmatch(
+            f"{end}{plain}{end}M{end}{plain}{end}{coded}{end}{coded}{end}{plain}{end}(.*)", line, re.DOTALL
+        )
+        return cls.from_fields(*fields.groups()) if fields else None
 
     @classmethod
     def from_fields(cls, name: str, offset: str, magic: str, mask: str, interpreter: str, flags: str) -> Handler | None:
-        """Return the entry of these texts, which binfmt.d and binfmt-support have in common; None where one is bad."""
-        try:
-            magic_bytes = _unescape(magic)
-            mask_bytes = _unescape(mask) if mask else b"\xff" * len(magic_bytes)
-            return cls(name, interpreter, canonical(flags), magic_bytes, mask_bytes, int(offset or 0))
-        except ValueError:
+        """Return the entry of these texts, which binfmt.d and binfmt-support have in common; None where they are refused."""
+        if name in ("", ".", "..", *CONTROL) or "/" in name or len(_bytes(name)) > LONGEST_NAME or not interpreter:
             return None
+        if not re.fullmatch("[+-]?[0-9]+|", offset, re.ASCII) or not re.fullmatch(f"[{FLAGS}]*", flags):
+            return None
+        if any(re.search(r"\\x(?![0-9A-Fa-f]{2})", text) for text in (magic, mask)):
+            return None
+        magic_bytes = _unescape(magic)
+        mask_bytes = _unescape(mask) if mask else b"\xff" * len(magic_bytes)
+        start = int(offset or 0)
+        if not magic_bytes or len(mask_bytes) != len(magic_bytes) or not 0 <= start <= FIRST_BYTES - len(magic_bytes):
+            return None
+        return cls(name, interpreter, canonical(flags), magic_bytes, mask_bytes, start)
 
     def line(self) -> str:
         """Return what is written to `register`, and into a file of binfmt.d."""
@@ -205,6 +218,10 @@ def _peek() -> dict[str, str]:
         name, _nul, text = line.partition("\0")
         texts[name] = texts.get(name, "") + text + "\n"
     return texts
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
 
 
 def _unescape(text: str) -> bytes:

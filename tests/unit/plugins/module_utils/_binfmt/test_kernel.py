@@ -166,3 +166,48 @@ def test_what_the_kernel_refuses_is_said_in_words(monkeypatch, number, told):
 def test_removing_what_is_gone_is_no_error_and_creates_no_file(files):
     kernel_write.remove("qemu-aarch64")
     assert list(files.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ":x:M::ELF1:::F",  # no interpreter
+        ":x:M::::/bin/true:F",  # no magic
+        ":..:M::ELF1::/bin/true:F",
+        ":status:M::ELF1::/bin/true:F",
+        ":a/b:M::ELF1::/bin/true:F",
+        "::M::ELF1::/bin/true:F",
+        ":x:M::ELF1::/bin/true:FX",
+        ":x:M::ELF1::/bin/true:F # why",
+        ":x:M::ELF1::/bin/true",  # no flags, nor the delimiter before them
+        ":x:M::ELF1::/bin/true:F:",
+        ":x:M:-1:ELF1::/bin/true:F",
+        ":x:M: 0:ELF1::/bin/true:F",
+        ":x:M:0x4:ELF1::/bin/true:F",
+        ":x:M:253:ELF1::/bin/true:F",  # beyond the first 256 bytes
+        r":x:M::ELF1:\xff\xff\xff:/bin/true:F",
+        r":x:M::ELF\x4:\xff\xff\xff\xff:/bin/true:F",
+        r":x:M::ELF\xzz::/bin/true:F",
+        ":x:M::" + "A" * 2000 + "::/bin/true:F",
+        "\u00e9x\u00e9M\u00e9\u00e9ELF1\u00e9\u00e9/bin/true\u00e9F",
+        ":x:E::exe::/bin/true:F",
+        "",
+    ],
+)
+def test_a_rule_that_the_kernel_refuses_is_no_handler(line):
+    assert Handler.from_line(line) is None
+
+
+@pytest.mark.parametrize(
+    ("line", "magic"),
+    [
+        (":x:M::ELF1::/bin/true:", b"ELF1"),
+        ("  ,x,M,+0,ELF1,,/bin/true,F\r", b"ELF1"),
+        (r"xnamexMxx\x7fELFxx/bin/truexF", b"\x7fELF"),  # what ends a field is no end within \xHH
+        (r":x:M:252:ELF\\:\xff\xff\xff\xff\xff:/bin/true:F", None),
+        (r":x:M:251:ELF\\:\xff\xff\xff\xff\xff:/bin/true:F", rb"ELF\\"),
+    ],
+)
+def test_a_rule_in_odd_words_is_what_the_kernel_makes_of_it(line, magic):
+    handler = Handler.from_line(line)
+    assert (handler.magic if handler else None) == magic
