@@ -285,7 +285,7 @@ def start_engine(home, monkeypatch):
     """Start a Docker engine of the test's own, which this home's CLI then uses; stop it after the test."""
     tool = [ROOT / "tests/tools/buildkit"]
     programs = Path(subprocess.run(tool, check=True, stdout=subprocess.PIPE, text=True, env=BEFORE).stdout.strip())
-    running = []
+    running, bridges = [], []
 
     def start(*, containerd_store):
         plugins = home / ".docker/cli-plugins"
@@ -293,6 +293,15 @@ def start_engine(home, monkeypatch):
         if not (plugins / "docker-buildx").exists():
             (plugins / "docker-buildx").symlink_to(programs / "docker-buildx")
         directory = Path(tempfile.mkdtemp(prefix="engine"))  # a socket's path is short
+        # A bridge of its own: without one ("none"), dockerd deletes docker0, which is that of this machine's engine.
+        bridge = f"md{os.getpid()}"
+        for command in (
+            ["add", "name", bridge, "type", "bridge"],
+            ["set", bridge, "up"],
+        ):
+            subprocess.run(["ip", "link", *command], check=True)
+        subprocess.run(["ip", "address", "add", "192.0.2.1/30", "dev", bridge], check=True)
+        bridges.append(bridge)
         settings = {
             **({"features": {"containerd-snapshotter": True}} if containerd_store else {}),
             "storage-driver": "native" if containerd_store else "vfs",
@@ -300,7 +309,7 @@ def start_engine(home, monkeypatch):
             "data-root": f"{directory}/data",
             "exec-root": f"{directory}/run",
             "pidfile": f"{directory}/pid",
-            "bridge": "none",
+            "bridge": bridge,
             "iptables": False,
             "ip6tables": False,
         }
@@ -322,6 +331,8 @@ def start_engine(home, monkeypatch):
         process.terminate()
         process.wait(60)
         shutil.rmtree(directory, ignore_errors=True)
+    for bridge in bridges:
+        subprocess.run(["ip", "link", "delete", bridge], check=False)
 
 
 @pytest.fixture
