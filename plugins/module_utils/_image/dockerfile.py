@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 # The frontends that speak the language that is read here: docker/dockerfile, and copies of it elsewhere.
 _READS_DOCKERFILES = re.compile(r"(^|/)dockerfile(-upstream)?([:@]|$)")
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9-_.]*\Z")
+_QUOTING = re.compile("[$'\"]")
 _NUMBER = re.compile(r"[+-]?[0-9]+\Z")
 _SCHEME = re.compile(r"([a-zA-Z0-9]+)://")
 _SSH = re.compile(r"[a-zA-Z0-9_-]+@[a-zA-Z0-9.-]+:[^\n]*\Z")
@@ -412,7 +413,7 @@ class _Build:
             self._add(stage, instruction, instruction.line)
         elif name == "COPY" or name in _EXPANDED:
             for word in words:
-                if "$" in word and not heredoc(word):
+                if _QUOTING.search(word) and not heredoc(word):
                     self._expand(word, stage.get)
 
     def _argument(self, stage: _Stage, word: str) -> None:

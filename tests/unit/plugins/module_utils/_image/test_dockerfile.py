@@ -214,6 +214,7 @@ def test_the_target_names_itself_and_must_be_there():
         ("RUN x\nFROM a", "line 1: no build stage in current context"),
         ("FROM a\nENV A", "line 2: ENV must have two arguments"),
         ("FROM scratch\nENV A=${B:?no-B}", "line 2: B: no-B"),
+        ('FROM a\nEXPOSE 80"', "line 2: unexpected end of statement while looking for matching double-quote"),
         ("FROM a:${V#v}", "line 1: 'a:' is not an image reference"),
         ("FROM a\nONBUILD ONBUILD RUN x", "line 2: Chaining ONBUILD"),
         ('FROM a\nRUN --mount="from=b"c,target=/x y', None),
