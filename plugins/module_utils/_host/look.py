@@ -195,12 +195,14 @@ def _one(module: Module, name: str, found: Layer, wish: Any, where: str, silent:
 
 def _need_engine(name: str, params: Mapping[str, Any], silent: list[Problem]) -> None:
     """Raise a Problem where a layer would wait for an engine that hangs, or start one that is stopped by asking it."""
-    if name == "runner" or (name == "builders" and params["driver"] in ("docker", "docker-container")):
-        if silent:
-            raise silent[0]
-        state = _engine.unit()
-        if name == "builders" and state.installed and not state.active:
-            raise Problem("the Docker engine does not run", "start it: role multiarch.drone.docker_engine")
+    by_cli = (name == "builders" and params["driver"] in ("docker", "docker-container")) or (
+        name == "qemu" and params["source"] == "image"
+    )
+    if silent and (by_cli or name == "runner"):
+        raise silent[0]
+    state = _engine.unit()
+    if by_cli and state.installed and not state.active:
+        raise Problem("the Docker engine does not run", "start it: role multiarch.drone.docker_engine")
 
 
 def _read(name: str, found: Layer, asker: Asker, where: str, seconds: float) -> dict[str, Any]:

@@ -209,8 +209,11 @@ def test_an_engine_that_hangs_is_told_by_each_layer_that_needs_it_after_one_wait
 
 def test_a_stopped_engine_is_not_started_by_the_look(layers, run_module, monkeypatch):
     monkeypatch.setattr(engine, "unit_now", lambda: engine.Unit(installed=True))
-    layers.update(builders=as_declared)
-    told = run_module(runner_host_info, {"builders": [{"name": "ci"}, {"name": "far", "driver": "remote"}]})
+    layers.update(builders=as_declared, qemu=as_declared)
+    builders = [{"name": "ci"}, {"name": "far", "driver": "remote"}]
+    image = {**QEMU, "source": "image", "image": "tonistiigi/binfmt"}
+    told = run_module(runner_host_info, {"builders": builders, "qemu": image})
+    assert "does not run" in told["layers"]["qemu"]["problems"][0]
     first, second = told["layers"]["builders"]["results"]
     assert "does not run" in first["problems"][0]
     assert second["problems"] == []
