@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -26,6 +27,12 @@ if TYPE_CHECKING:
 # Where distributions put the QEMU of an architecture. Debian's and Ubuntu's wrapper comes first, since their packages
 # register it too: `ARCH-binfmt-P` is QEMU under a name that makes it expect flag P.
 PACKAGED = ("/usr/libexec/qemu-binfmt/{}-binfmt-P", "/usr/bin/qemu-{}-static", "/usr/bin/qemu-{}")
+OS_RELEASE = ("/etc/os-release", "/usr/lib/os-release")
+INSTALL = "install the package qemu-user-static (role multiarch.drone.qemu does)"
+ELSEWHERE = (
+    "install {0}'s own package of a static QEMU, where it has one (the role knows Debian's and Ubuntu's alone), or take QEMU out of an "
+    "image (source: image) or from a directory (source: path)"
+)
 LOOSE = ("qemu-{}-static", "qemu-{}", "{}-binfmt-P")  # their names in a directory of somebody's own
 CACHE = "/run/multiarch.drone/qemu.json"
 # With P the kernel tells QEMU by AT_FLAGS that argv[0] is there (Linux 5.12); QEMU listens since 6.0.
@@ -40,7 +47,7 @@ def find(architecture: Architecture, directory: str | None = None) -> str:
     """
     if directory is None:
         candidates = [path.format(architecture.qemu) for path in PACKAGED]
-        where, hint = "on this host", "install the package qemu-user-static (role multiarch.drone.qemu does)"
+        where, hint = "on this host", INSTALL if _has_apt() else ELSEWHERE.format(_release())
     else:
         candidates = [os.path.join(directory, name.format(architecture.qemu)) for name in LOOSE]
         where, hint = f"in {directory}", f"it has to hold one of {', '.join(map(os.path.basename, candidates))}"
@@ -56,15 +63,40 @@ def find(architecture: Architecture, directory: str | None = None) -> str:
     if directory is None:
         others = [a for a in ARCHITECTURES.values() if _packaged(a)]
         if others:
-            hint = (
-                f"the QEMU that is installed has none for it (for {', '.join(a.oci for a in others)} it has): take a "
-                "newer one (source: image or path), or remove it from platforms"
+            version = Programs().version(_packaged(others[0]))
+            raise Problem(
+                f"{f'QEMU {version}' if version else 'the QEMU'} of {_release()} has no {architecture.oci}: there is no static QEMU "
+                f"for linux/{architecture.oci} {where}",
+                f"the QEMU that is installed has none for it (for {', '.join(a.oci for a in others)} it has): take a newer one "
+                "(source: image or path), or remove it from platforms",
             )
     raise Problem(f"there is no static QEMU for linux/{architecture.oci} {where}", hint)
 
 
-def _packaged(architecture: Architecture) -> bool:
-    return any(os.path.lexists(path.format(architecture.qemu)) for path in PACKAGED)
+def _packaged(architecture: Architecture) -> str:
+    """Return where the distribution has the QEMU of an architecture, or nothing."""
+    return next(filter(os.path.lexists, (path.format(architecture.qemu) for path in PACKAGED)), "")
+
+
+def _release() -> str:
+    """Return the distribution's name and release, as it calls itself."""
+    for path in OS_RELEASE:
+        with contextlib.suppress(OSError):
+            match = re.search(
+                r"^PRETTY_NAME=[\"']?(.*?)[\"']?\s*$", read_regular(path).decode("utf-8", "replace"), re.MULTILINE
+            )
+            if match:
+                return match[1]
+    return "this distribution"
+
+
+def _has_apt() -> bool:
+    """Say whether the distribution is Debian or one of its children, whose package the role can install."""
+    for path in OS_RELEASE:
+        with contextlib.suppress(OSError):
+            text = read_regular(path).decode("utf-8", "replace")
+            return bool(re.search(r"^ID(_LIKE)?=.*\b(debian|ubuntu)\b", text, re.MULTILINE))
+    return True
 
 
 def unusable(path: str) -> str:

@@ -180,3 +180,35 @@ def test_a_program_that_tells_no_version_has_none(tmp_path):
     programs = qemu.Programs(str(tmp_path / "cache"))
     assert programs.version(put(tmp_path / "silent", b"#!/bin/sh\nexit 1\n")) is None
     assert programs.version(str(tmp_path / "nothing")) is None
+
+
+RELEASES = {
+    "fedora": ('NAME="Fedora Linux"\nID=fedora\nPRETTY_NAME="Fedora Linux 43 (Server)"\n', "source: image"),
+    "alpine": ('ID=alpine\nPRETTY_NAME="Alpine Linux v3.22"\n', "source: image"),
+    "arch": ('ID=arch\nPRETTY_NAME="Arch Linux"\n', "source: image"),
+    "suse": ('ID="opensuse-leap"\nID_LIKE="suse opensuse"\nPRETTY_NAME="openSUSE Leap 16.0"\n', "source: image"),
+    "debian": ('ID=debian\nPRETTY_NAME="Debian GNU/Linux 13 (trixie)"\n', "role multiarch.drone.qemu"),
+    "ubuntu": ('ID=ubuntu\nID_LIKE=debian\nPRETTY_NAME="Ubuntu 22.04.5 LTS"\n', "role multiarch.drone.qemu"),
+    "mint": ('ID=linuxmint\nID_LIKE="ubuntu debian"\nPRETTY_NAME="Linux Mint 22"\n', "role multiarch.drone.qemu"),
+}
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_without_a_qemu_the_way_out_is_the_distributions(tmp_path, monkeypatch, release):
+    text, way_out = RELEASES[release]
+    (tmp_path / "os-release").write_text(text)
+    monkeypatch.setattr(qemu, "OS_RELEASE", (str(tmp_path / "none"), str(tmp_path / "os-release")))
+    monkeypatch.setattr(qemu, "PACKAGED", (f"{tmp_path}/qemu-{{}}",))
+    with pytest.raises(Problem, match="there is no static QEMU for linux/arm64 on this host") as raised:
+        qemu.find(ARCHITECTURES["arm64"])
+    assert way_out in raised.value.hint
+
+
+def test_a_platform_that_a_releases_qemu_lacks_is_named_with_its_version(tmp_path, monkeypatch):
+    (tmp_path / "os-release").write_text(RELEASES["ubuntu"][0])
+    (tmp_path / "qemu-aarch64").write_text("")
+    monkeypatch.setattr(qemu, "OS_RELEASE", (str(tmp_path / "os-release"),))
+    monkeypatch.setattr(qemu, "PACKAGED", (f"{tmp_path}/qemu-{{}}",))
+    monkeypatch.setattr(qemu.Programs, "_ask", staticmethod(lambda _path: "6.2.0"))
+    with pytest.raises(Problem, match=r"QEMU 6\.2\.0 of Ubuntu 22\.04\.5 LTS has no loong64.*source: image"):
+        qemu.find(ARCHITECTURES["loong64"])
