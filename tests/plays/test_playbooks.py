@@ -17,6 +17,7 @@ PLAYBOOKS = {
     "deploy_pipelines": {"pipelines"},
     "buildkitd_builder": {"builder"},
     "teardown": {"engine", "qemu", "builder", "runner"},
+    "report": {"report"},
     "site": {"engine", "qemu", "builder", "runner", "drone", "pipelines", "verify"},
 }
 

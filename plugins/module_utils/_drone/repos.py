@@ -16,6 +16,7 @@ from .._change import Plan, Step
 from .._change_each import carry_out_each
 from .._problem import Problem
 from .client import Drone, Unreachable, repo_route
+from .slugs import is_glob, matching
 
 if TYPE_CHECKING:
     from ansible.module_utils.basic import AnsibleModule
@@ -91,25 +92,6 @@ def check_slugs(texts: Iterable[str], *, globs: bool) -> None:
             f"not a repository's slug: {', '.join(wrong)}",
             "a slug is namespace/name with one slash, such as octocat/hello-world",
         )
-
-
-def is_glob(text: str) -> bool:
-    """Tell whether a text has a pattern's characters, none of which a repository's name can have."""
-    return any(character in text for character in "*?[")
-
-
-def matching(glob: str, slugs: Iterable[str]) -> list[str]:
-    """Return the slugs that a glob matches; `*` ends at the slash: octocat/* is what octocat has."""
-    import re
-    from fnmatch import translate  # both are cheap, and with neither a wish of plain slugs has to do
-
-    namespace, name = (re.compile(translate(part)).match for part in glob.split("/"))
-
-    def match(slug: str) -> bool:
-        parts = slug.split("/", 1)
-        return bool(namespace(parts[0]) and name(parts[-1]))
-
-    return [slug for slug in slugs if match(slug)]
 
 
 def resolve(wanted: Sequence[str], known: Collection[str]) -> tuple[list[str], list[str]]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Iterable, Iterator, Mapping, Sequence
 
-from .._drone.repos import is_glob, matching
+from .._drone.slugs import is_glob, matching
 from .._image.reference import Reference
 from .._platform import parse_all
 from .._problem import Problem
