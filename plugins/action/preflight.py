@@ -15,12 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from ansible import constants
-from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.common.yaml import yaml_load
 from ansible.plugins.action import ActionBase
 
-from ..module_utils._arguments import split_texts
-from ..module_utils._preflight import wrong
+from ..module_utils._preflight import problems_of
 
 SPECIFICATIONS = {
     path.parents[1].name: yaml_load(path.read_text(encoding="utf-8"))["argument_specs"]["main"]["options"]
@@ -47,9 +45,7 @@ class ActionModule(ActionBase):
         if "buildkitd" in roles:
             values.setdefault("buildkitd_address", task_vars["inventory_hostname"])
             values.setdefault("buildkitd_pki", "~/.config/multiarch.drone/buildkitd")
-        split_texts(declared, values)
-        read = ArgumentSpecValidator(declared).validate(values, validate_role_argument_spec=True)
-        problems = read.error_messages or wrong(roles, read.validated_parameters, self._names(roles, task_vars))
+        problems = problems_of(declared, roles, values, self._names(roles, task_vars))
         if problems:
             # Returned, not raised: ansible-core 2.18 prints "An exception occurred" before the words of what is raised.
             msg = (

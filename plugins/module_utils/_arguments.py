@@ -278,6 +278,9 @@ def wrong_shape(spec: Mapping[str, Any], given: Mapping[str, Any], where: str = 
         if option.get("type") in ("int", "float") and isinstance(value, str) and _TOO_LARGE.search(value):
             # ansible-core writes out all digits of 1e999999999, which takes the memory of the host.
             return f"{where}{name} is {value[:30]!r}, which is too large for a number"
+        if option.get("type") in ("int", "float") and isinstance(value, (int, float)) and not abs(value) < 10**30:
+            shown = value if isinstance(value, float) else "of more than 30 digits"
+            return f"{where}{name} is {shown}, which is too large; write a number"
         if not inner or value is None or isinstance(value, str):
             continue
         is_list = option.get("type") == "list" and isinstance(value, list)

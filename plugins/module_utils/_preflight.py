@@ -10,8 +10,10 @@ from typing import Any, Callable, Mapping
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
+from ._arguments import split_texts, wrong_shape
 from ._binfmt.wish import depth
 from ._buildkitd import wish as _buildkitd
+from ._buildx import wish as _buildx
 from ._buildx.drivers import driver_of
 from ._buildx.store import check_name
 from ._drone import crons
@@ -22,6 +24,31 @@ from ._problem import Problem
 from ._runner.wish import ARGUMENTS, Tools, declare
 
 
+def problems_of(
+    spec: Mapping[str, Any], roles: list[str], values: Mapping[str, Any], names: Mapping[str, str]
+) -> list[str]:
+    """Return what is wrong with the values of roles' variables, of which `spec` is the argument specification."""
+    values = dict(values)
+    split_texts(spec, values)
+    shape = wrong_shape(spec, values)
+    if shape:
+        return [shape]
+    try:
+        read = ArgumentSpecValidator(spec).validate(values, validate_role_argument_spec=True)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+        # ansible-core's own checks end in a traceback for some values; each variable by itself tells which.
+        return [trouble for name in values if name in spec for trouble in _unchecked(name, spec[name], values[name])]
+    return list(read.error_messages) or wrong(roles, read.validated_parameters, names)
+
+
+def _unchecked(name: str, option: Mapping[str, Any], value: Any) -> list[str]:
+    try:
+        ArgumentSpecValidator({name: option}).validate({name: value}, validate_role_argument_spec=True)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        return [f"{name} has a value that Ansible cannot use: {error}"]
+    return []
+
+
 def wrong(roles: list[str], values: Mapping[str, Any], names: Mapping[str, str]) -> list[str]:
     """Return what is wrong with the roles' variables, and what to do.
 
@@ -30,7 +57,12 @@ def wrong(roles: list[str], values: Mapping[str, Any], names: Mapping[str, str])
     found: list[str] = []
     for role in roles:
         if values.get(f"{role}_state", "present") == "present" and role in CHECKS:
-            found += CHECKS[role](values)
+            try:
+                found += CHECKS[role](values)
+            except (AttributeError, LookupError, TypeError, ValueError) as error:  # deeper than the specification looks
+                found.append(
+                    f"{LISTS.get(role, role)}: an entry has a value of a wrong type ({error}); see the role's documentation."
+                )
     if "docker_engine" in roles and "builder" in roles:
         found.append(_of_both(values))
     if "drone_runner" in roles:
@@ -103,7 +135,11 @@ def _of_builders(values: Mapping[str, Any]) -> list[str]:
     for builder in values["builder_builders"]:
         driver = driver_of(builder.get("driver") or values["builder_driver"])
         found.append(_trouble("builder_builders", check_name, builder["name"]))
-        for index, node in enumerate(builder.get("nodes") or []):
+        shape = _nodes(builder.get("nodes") or [])
+        if isinstance(shape, str):
+            found.append(f"builder_builders: {builder['name']}: {shape}")
+            continue
+        for index, node in enumerate(shape):
             where = f"builder_builders: {builder['name']}, node {node.get('name') or index}"
             found.append(_trouble(where, parse_all, node.get("platforms") or []) if node.get("platforms") else "")
             options = node.get("driver_opts") or {}
@@ -113,6 +149,13 @@ def _of_builders(values: Mapping[str, Any]) -> list[str]:
     if values["builder_timeout"] < 1:
         found.append("builder_timeout: nothing starts in less than a second; write a number from 1 on.")
     return found
+
+
+def _nodes(given: Any) -> list[dict[str, Any]] | str:
+    """Return a builder's nodes as the module would take them, or what is wrong with them."""
+    spec = {"nodes": {**_buildx.ARGUMENTS["nodes"]}}
+    read = ArgumentSpecValidator(spec).validate({"nodes": _given(given)})
+    return "; ".join(read.error_messages) or list(read.validated_parameters["nodes"])
 
 
 def _of_both(values: Mapping[str, Any]) -> str:
@@ -143,13 +186,14 @@ def _of_buildkitd(values: Mapping[str, Any]) -> list[str]:
     read = ArgumentSpecValidator(_buildkitd.ARGUMENTS).validate({"instances": _given(values["buildkitd_instances"])})
     if read.error_messages:
         return [*found, *(f"buildkitd_instances: {message}." for message in read.error_messages)]
-    # With the cap of the role, which every instance has that declares none, and with certificates that the role makes.
-    cap = values["buildkitd_gc"]
-    instances = [
-        {**instance, "gc": instance["gc"] or cap, "gid": 0} for instance in read.validated_parameters["instances"]
-    ]
+    instances = [{**instance, "gid": 0} for instance in read.validated_parameters["instances"]]
     programs = _buildkitd.Programs("/usr/bin", "")
-    found.append(_trouble("buildkitd_instances", _buildkitd.declare, instances, programs, may_lack=True))
+    trouble = _trouble("buildkitd_instances", _buildkitd.declare, instances, programs, may_lack=True)
+    if not trouble:
+        # With the cap of the role, which every instance has that declares none, and with certificates that the role makes.
+        capped = [{**instance, "gc": instance["gc"] or values["buildkitd_gc"]} for instance in instances]
+        trouble = _trouble("buildkitd_gc", _buildkitd.declare, capped, programs, may_lack=True)
+    found.append(trouble)
     for name in ("buildkitd_certificate_days", "buildkitd_renew_days"):
         if values[name] < 1:
             found.append(f"{name}: a certificate holds for a day at least; write a number from 1 on.")
@@ -166,8 +210,15 @@ def _given(value: Any) -> Any:
 def _of_repos(values: Mapping[str, Any]) -> list[str]:
     found = [
         _trouble("drone_repos_trusted", check_slugs, values["drone_repos_trusted"], globs=True),
-        _trouble("drone_repos_repos", check_slugs, [repo["slug"] for repo in values["drone_repos_repos"]], globs=True),
     ]
+    lacking = [
+        number for number, repo in enumerate(values["drone_repos_repos"]) if not isinstance(repo.get("slug"), str)
+    ]
+    if lacking:
+        found.append(f"drone_repos_repos[{lacking[0]}] has no slug; write OWNER/NAME.")
+    else:
+        slugs = [repo["slug"] for repo in values["drone_repos_repos"]]
+        found.append(_trouble("drone_repos_repos", check_slugs, slugs, globs=True))
     for cron in values["drone_repos_crons"]:
         where = f"drone_repos_crons: {cron.get('repo')}, {cron.get('name')}"
         found.append(_trouble(where, crons.check_name, str(cron.get("name") or "")))
@@ -180,7 +231,9 @@ def _of_pipelines(values: Mapping[str, Any]) -> list[str]:
     found = []
     for entry in values["drone_pipelines_pipelines"]:
         pipeline = entry.get("pipeline") or {}
-        if pipeline.get("platforms"):
+        if pipeline.get("platforms") and not isinstance(pipeline["platforms"], (list, str)):
+            found.append("drone_pipelines_pipelines: platforms is not a list; write [linux/amd64, linux/arm64].")
+        elif pipeline.get("platforms"):
             found.append(_trouble("drone_pipelines_pipelines", parse_all, pipeline["platforms"]))
         if pipeline.get("repo"):
             found.append(_trouble("drone_pipelines_pipelines", Reference.parse, str(pipeline["repo"])))
@@ -225,6 +278,14 @@ HINTS = {
     "buildkitd_url": " (the archive of a release, such as "
     "https://github.com/moby/buildkit/releases/download/v0.34.2/buildkit-v0.34.2.linux-{arch}.tar.gz)",
     "buildkitd_checksums": ' (such as {amd64: "sha256:…"})',
+}
+# The variable whose entries a role checks, and the specification does not.
+LISTS = {
+    "docker_engine": "docker_engine_registry_logins",
+    "builder": "builder_builders",
+    "buildkitd": "buildkitd_instances",
+    "drone_repos": "drone_repos_repos, drone_repos_crons",
+    "drone_pipelines": "drone_pipelines_pipelines",
 }
 CHECKS: Mapping[str, Callable[[Mapping[str, Any]], list[str]]] = {
     "docker_engine": _of_engine,

@@ -126,14 +126,18 @@ def environment_of(
         if event not in EVENTS:
             raise Problem(f"limit_events: {event!r} is not an event of Drone", suggest(str(event), EVENTS))
     for image in wish["privileged_images"] or ():
-        Reference.parse(str(image))
+        try:
+            Reference.parse(str(image))
+        except Problem as problem:
+            raise Problem(f"privileged_images: {problem.what}", problem.hint) from problem
     for key, value in (wish["env"] or {}).items():
         _check_variable(str(key))
         environment[str(key)] = _written(f"env: {key}", VARIABLES.get(str(key), "str"), value)
     lines = [key for key, value in environment.items() if re.search(r"[\n\r\0]", value)]
     if lines:
         raise Problem(
-            f"{', '.join(lines)}: a value of several lines, which Docker's env files cannot hold", "shorten it"
+            f"{', '.join(FOLLOW.get(key, f'env: {key}') for key in lines)}: a value of several lines, which Docker's env files cannot hold",
+            "shorten it",
         )
     return {key: value for key, value in environment.items() if value}
 

@@ -9,7 +9,7 @@ import hashlib
 import re
 import shlex
 from dataclasses import dataclass
-from typing import Any, Mapping
+from typing import Any, Callable, Mapping
 
 from .._drone.server import Server
 from .._files import File
@@ -188,6 +188,14 @@ class Tools:
     texts: Mapping[str, str]  # what the files that are mounted hold: docker_config, ca_path
 
 
+def _of_option(option: str, parse: Callable[[str], Any], text: str) -> Any:
+    """Return an option's value as it is read; a Problem names the option."""
+    try:
+        return parse(text)
+    except Problem as problem:
+        raise Problem(f"{option}: {problem.what}", problem.hint, **problem.facts) from problem
+
+
 def declare(wish: Mapping[str, Any], tools: Tools, machine: Platform) -> Runner:
     """Return the runner that is declared on a host; raise a Problem for what cannot be, before anything is changed."""
     check_values(ARGUMENTS, wish)
@@ -199,8 +207,8 @@ def declare(wish: Mapping[str, Any], tools: Tools, machine: Platform) -> Runner:
             f"name {name!r} is not a valid name for a runner",
             "use letters, digits, ., _ and -, such as the host's name",
         )
-    Reference.parse(wish["image"])
-    platform = Platform.parse(wish["platform"]) if wish["platform"] else machine
+    _of_option("image", Reference.parse, wish["image"])
+    platform = _of_option("platform", Platform.parse, wish["platform"]) if wish["platform"] else machine
     environment = environment_of(wish, server, secret, name, platform)
     builds = builds_of(wish)
     if builds:
