@@ -90,6 +90,8 @@ def test_the_defaults_of_every_role_can_be_had(role):
     ("role", "variables", "message"),
     [
         ("qemu", {"qemu_platforms": ["linux/arm65"]}, "did you mean linux/arm64"),
+        ("qemu", {"qemu_verify": "depe"}, "qemu_verify: 'depe' is not a value of qemu_verify; write true, false or deep"),
+        ("qemu", {"qemu_prove": 2}, "qemu_prove: 2 is not a value of qemu_prove"),
         ("qemu", {"qemu_source": "image"}, "qemu_source=image needs qemu_image"),
         ("qemu", {"qemu_source": "image", "qemu_image": "Upper:"}, "qemu_image: "),
         ("qemu", {"qemu_source": "path"}, "qemu_source=path needs qemu_path"),
