@@ -28,7 +28,8 @@ from ..module_utils._progress import ARGUMENT, LONGEST, OTHERS, RUN, duration
 SETTING = "multiarch_progress"
 SECONDS = 10.0
 # Lines of one moment come in the order of the hosts: each waits for its turn, after the time that the question takes.
-ANSWER, TURN = 0.2, 0.01
+ANSWER = 0.2
+TURN = 0.01
 # A connection that fails so often is not asked again.
 FAILURES = 3
 # Only the file of the module's own user: a name that somebody else has seen is no way to have another file read.

@@ -136,7 +136,7 @@ class Build:
 
     def unwritten(self) -> list[str]:
         """Return the places of the outputs where nothing is on this host."""
-        return [place for place in map(place, self.options["outputs"]) if place and not _is_written(place)]
+        return [path for path in map(place, self.options["outputs"]) if path and not _is_written(path)]
 
     def environment(self) -> dict[str, str]:
         """Return the variables in which secrets travel: every user of the host sees a process's arguments."""
