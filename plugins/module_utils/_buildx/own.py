@@ -41,7 +41,7 @@ def maker(docker: Docker, name: str | None, *, pushes: bool, needs_platform: boo
         nodes = inspected(docker, used, raw=stored) if needs_platform else {}
         own = {node.platforms[0] if node.platforms else "" for node in nodes.values()}
     # buildx chooses one of several nodes: that is known where it makes no difference.
-    return Maker(used, is_classic, own.pop() if len(own) == 1 else "")
+    return Maker(used, is_classic, stored is None, own.pop() if len(own) == 1 else "")
 
 
 def _is_context(store: Store, name: str) -> bool:

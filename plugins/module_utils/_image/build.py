@@ -106,6 +106,7 @@ class Maker:
 
     name: str
     is_classic: bool = False  # an engine's own, without the containerd image store: one platform, and no annotations
+    is_engine: bool = False  # an engine's own, which prefers the images that it has
     platform: str = ""  # its own, which it builds for where nobody names one; "" where it is not known
 
 

@@ -387,6 +387,8 @@ def test_an_engines_classic_store_is_told_to_push_and_can_claim_nothing(world, i
     world.containerd = True
     image(**one)
     assert " --output=type=image,push= " in world.builds[0]
+    assert "--pull" in world.builds[0]
+    image(rebuild="always")
     assert "--pull" not in world.builds[0]
 
 
