@@ -373,6 +373,6 @@ def _without_keys(text: Any) -> str:
     return ",".join(field for field in str(text).split(",") if field.partition("=")[0].strip() not in AWS)
 
 
-def _is_written(place: str) -> bool:
+def _is_written(path: str) -> bool:
     # A play may have made the directory, which is then as empty as none.
-    return bool(os.listdir(place)) if os.path.isdir(place) else os.path.exists(place)
+    return bool(os.listdir(path)) if os.path.isdir(path) else os.path.exists(path)
