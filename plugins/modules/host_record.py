@@ -39,9 +39,23 @@ options:
     elements: str
     default: []
   files:
-    description: With O(state=present), files and directories that the next tasks make. Those that are not there yet are recorded.
+    description:
+      - With O(state=present), files and directories that the next tasks make. Those that are not there yet are recorded.
+      - With O(state=absent) the recorded ones are removed, a directory only where nothing else is in it.
     type: list
     elements: path
+    default: []
+  made:
+    description: With O(state=present), files and directories that earlier tasks made. They are recorded although they are there.
+    type: list
+    elements: path
+    default: []
+  items:
+    description:
+      - With O(state=present), what else was made or changed, in words of the role, such as V(root/main) for a builder. It is recorded.
+      - With O(state=absent) the role's own tasks take it back before, as RV(recorded) tells, and here it is forgotten.
+    type: list
+    elements: str
     default: []
   purge:
     description:
@@ -91,6 +105,11 @@ kept:
   returned: success
   type: dict
   sample: {docker.io: "it was there before, or an earlier version of the collection brought it"}
+recorded:
+  description: What was recorded for O(role) before this task, by C(packages), C(files) and C(items).
+  returned: success
+  type: dict
+  sample: {packages: [docker.io], files: [], items: [docker.service was disabled]}
 """
 
 from ..module_utils._arguments import Module
@@ -105,6 +124,8 @@ def main() -> None:
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "packages": {"type": "list", "elements": "str", "default": []},
             "files": {"type": "list", "elements": "path", "default": []},
+            "made": {"type": "list", "elements": "path", "default": []},
+            "items": {"type": "list", "elements": "str", "default": []},
             "purge": {"type": "bool", "default": False},
         },
         supports_check_mode=True,

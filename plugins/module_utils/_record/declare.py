@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from .._change import carry_out
 from .._docker.packages import check_names
 from . import apt
-from .plan import brought, missing, plan_absent, plan_present, take_back, view
-from .world import Entry, read
+from .plan import Made, brought, missing, plan_absent, plan_present, take_back, view
+from .world import Entry, World, read
 
 if TYPE_CHECKING:
     from .._arguments import Module
@@ -20,14 +20,16 @@ if TYPE_CHECKING:
 def work(module: Module) -> dict[str, Any]:
     """Return the result of host_record."""
     wanted = module.params
-    role, packages, files = wanted["role"], tuple(wanted["packages"]), tuple(wanted["files"])
+    role, packages = wanted["role"], tuple(wanted["packages"])
     check_names(packages)
     if wanted["state"] == "absent":
         return _absent(role, packages, purge=wanted["purge"], check_mode=module.check_mode)
-    return _present(role, packages, files, check_mode=module.check_mode)
+    things = Made(wanted["files"], wanted["made"], wanted["items"])
+    return _present(role, packages, things, check_mode=module.check_mode)
 
 
-def _present(role: str, packages: tuple[str, ...], files: tuple[str, ...], *, check_mode: bool) -> dict[str, Any]:
+def _present(role: str, packages: tuple[str, ...], things: Made, *, check_mode: bool) -> dict[str, Any]:
+    files = tuple(things.files)
     world = read(role, packages, files)
     names = missing(world, packages)
     comes: tuple[str, ...] = ()
@@ -41,10 +43,15 @@ def _present(role: str, packages: tuple[str, ...], files: tuple[str, ...], *, ch
             comes, lists = tuple(sorted(names)), False
         else:
             comes = brought(simulated, names)
-    plan = plan_present(world, role, comes, names, files)
+    plan = plan_present(world, role, comes, names, things)
     told = sorted({*names, *comes})
     result = carry_out(plan, check_mode=check_mode, reread=lambda: _again(role, packages, files, told))
-    return {**result, "packages": list(comes), "complete": lists, "kept": {}}
+    return {**result, "packages": list(comes), "complete": lists, "kept": {}, "recorded": _recorded(world, role)}
+
+
+def _recorded(world: World, role: str) -> dict[str, list[str]]:
+    entry = world.roles.get(role, Entry())
+    return {"packages": list(entry.packages), "files": list(entry.files), "items": list(entry.items)}
 
 
 def _again(role: str, packages: tuple[str, ...], files: tuple[str, ...], told: list[str]) -> dict[str, Any]:
@@ -57,4 +64,10 @@ def _absent(role: str, packages: tuple[str, ...], *, purge: bool, check_mode: bo
     taken = take_back(world, role, packages, purge=purge)
     plan = plan_absent(world, role, taken, purge=purge)
     result = carry_out(plan, check_mode=check_mode)
-    return {**result, "packages": list(taken.packages), "complete": True, "kept": dict(taken.kept)}
+    return {
+        **result,
+        "packages": list(taken.packages),
+        "complete": True,
+        "kept": dict(taken.kept),
+        "recorded": _recorded(world, role),
+    }

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable, Mapping
 
@@ -19,6 +18,16 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 THERE_BEFORE = "it was there before, or an earlier version of the collection brought it"
+NOT_EMPTY = "files of others are in it"
+
+
+@dataclass(frozen=True)
+class Made:
+    """What the tasks of a role make beside packages."""
+
+    files: Sequence[str] = ()  # that the next tasks make, where they are not there yet
+    made: Sequence[str] = ()  # that earlier tasks made
+    items: Sequence[str] = ()  # what else was made, in the role's words
 
 
 @dataclass(frozen=True)
@@ -47,16 +56,22 @@ def brought(simulated: apt.Simulated, names: Sequence[str]) -> tuple[str, ...]:
     return simulated.comes
 
 
-def plan_present(world: World, role: str, comes: Sequence[str], names: Sequence[str], files: Sequence[str]) -> Plan:
+def plan_present(world: World, role: str, comes: Sequence[str], names: Sequence[str], things: Made) -> Plan:
     """Return the plan that records what comes, packages and files that are not there yet, and installs the packages."""
     old = world.roles.get(role, Entry())
-    made = [path for path in files if path not in world.files and path not in old.files]
-    new = Entry(tuple(sorted({*old.packages, *comes})), tuple(sorted({*old.files, *made})))
+    files = [*(path for path in things.files if path not in world.files), *things.made]
+    new = Entry(*(_joined(*pair) for pair in zip((old.packages, old.files, old.items), (comes, files, things.items))))
     steps = []
     if new != old:
+        added = [
+            name
+            for had, has in ((old.packages, new.packages), (old.files, new.files), (old.items, new.items))
+            for name in has
+            if name not in had
+        ]
         steps.append(
             Step(
-                f"record {', '.join([*comes, *made])}",
+                f"record {', '.join(added)}",
                 lambda: write_record({**world.roles, role: new}),
                 lambda: write_record(world.roles),
             )
@@ -66,6 +81,10 @@ def plan_present(world: World, role: str, comes: Sequence[str], names: Sequence[
     before = view(world, old, [*names, *comes])
     after = {**before, "record": _shown(new), "installed": sorted({*before["installed"], *names, *comes})}
     return Plan(before, after, steps)
+
+
+def _joined(had: Sequence[str], more: Sequence[str]) -> tuple[str, ...]:
+    return tuple(sorted({*had, *more}))
 
 
 def _taking_back(comes: Sequence[str]) -> Callable[[], object]:
@@ -83,7 +102,7 @@ def view(world: World, entry: Entry, packages: Sequence[str]) -> dict[str, Any]:
 
 
 def _shown(entry: Entry) -> dict[str, Any]:
-    return {"packages": sorted(entry.packages), "files": sorted(entry.files)}
+    return {"packages": sorted(entry.packages), "files": sorted(entry.files), "items": sorted(entry.items)}
 
 
 def take_back(world: World, role: str, packages: Sequence[str], *, purge: bool) -> Taken:
@@ -101,7 +120,20 @@ def take_back(world: World, role: str, packages: Sequence[str], *, purge: bool) 
     for name in [name for name in goes if name in others]:
         goes.remove(name)
         kept[name] = "another role of the collection has it"
-    return Taken(tuple(goes), tuple(path for path in entry.files if path in world.files), kept)
+    files = [path for path in entry.files if path in world.files]
+    for path in _not_empty(files, world):
+        files.remove(path)
+        kept[path] = NOT_EMPTY
+    return Taken(tuple(goes), tuple(sorted(files, reverse=True)), kept)
+
+
+def _not_empty(files: Sequence[str], world: World) -> list[str]:
+    """Return the directories that hold something else than what goes."""
+    stays: list[str] = []
+    for path in sorted(files, reverse=True):  # what is in a directory comes before it
+        if any(name not in files or name in stays for name in world.within.get(path, ())):
+            stays.append(path)
+    return stays
 
 
 def needed(names: Sequence[str], *, purge: bool, simulate: Callable[..., apt.Simulated]) -> dict[str, tuple[str, ...]]:
@@ -119,8 +151,11 @@ def needed(names: Sequence[str], *, purge: bool, simulate: Callable[..., apt.Sim
 def plan_absent(world: World, role: str, taken: Taken, *, purge: bool) -> Plan:
     """Return the plan that removes what is to go, and what the role's entry said of it."""
     old = world.roles.get(role, Entry())
-    # What another package needs stays ours, for the next time.
-    new = Entry(tuple(name for name in old.packages if name in taken.kept))
+    # What another package needs, and a directory with files of others, stays ours, for the next time.
+    new = Entry(
+        tuple(name for name in old.packages if name in taken.kept),
+        tuple(path for path in old.files if path in taken.kept),
+    )
     steps = []
     if taken.packages:
         verb = "purge" if purge else "remove"
@@ -153,7 +188,7 @@ def plan_absent(world: World, role: str, taken: Taken, *, purge: bool) -> Plan:
 def _removal(path: str) -> Callable[[], object]:
     def remove() -> None:
         if os.path.isdir(path) and not os.path.islink(path):
-            shutil.rmtree(path)
+            os.rmdir(path)
         elif os.path.lexists(path):
             os.unlink(path)
 

@@ -5,29 +5,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass, field, replace
 from typing import Any, Mapping
 
 from .._docker.packages import installed
-from .._files import File, make_directory, put
+from .._files import File, make_directory, put_all
 from .._problem import Problem
 
 PATH = "/var/lib/multiarch.drone/record.json"
 DPKG = "/var/lib/dpkg/status"
+# What the playbooks write before they install Python on a host, which no module can: packages, one a line.
+BOOTSTRAP = "python"
 ABOUT = "Written by Ansible (multiarch.drone): what its roles installed and made on this host, and may take away again."
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What one role did on this host: packages that it brought, files that it made."""
+    """What one role did on this host: packages that it brought, files that it made, and what else, in its own words."""
 
     packages: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+    items: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.packages or self.files)
+        return bool(self.packages or self.files or self.items)
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,7 @@ class World:
     roles: Mapping[str, Entry]
     packages: Mapping[str, str] = field(default_factory=dict)  # versions, "" for what is not installed
     files: frozenset[str] = frozenset()
+    within: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # what directories among the files hold
 
 
 def read(role: str, packages: tuple[str, ...], files: tuple[str, ...]) -> World:
@@ -48,19 +54,32 @@ def read(role: str, packages: tuple[str, ...], files: tuple[str, ...]) -> World:
             status = file.read()
     except OSError:
         status = ""
+    there = frozenset(path for path in (*files, *entry.files) if os.path.lexists(path))
+    directories = [path for path in there if os.path.isdir(path) and not os.path.islink(path)]
     return World(
         roles,
         installed(status, [*packages, *entry.packages]),
-        frozenset(path for path in (*files, *entry.files) if os.path.lexists(path)),
+        there,
+        {path: tuple(os.path.join(path, name) for name in os.listdir(path)) for path in directories},
     )
 
 
 def read_record(path: str = PATH) -> dict[str, Entry]:
     """Return the record by role; a host without one has an empty one."""
+    roles = _read(path)
+    before = roles.get(BOOTSTRAP, Entry())
+    brought = tuple(sorted({*before.packages, *_bootstrapped(path)}))
+    return {**roles, BOOTSTRAP: replace(before, packages=brought)} if brought != before.packages else roles
+
+
+def _read(path: str) -> dict[str, Entry]:
     try:
         with open(path, encoding="utf-8") as file:
             roles = json.load(file)["roles"]
-        return {role: Entry(tuple(entry["packages"]), tuple(entry["files"])) for role, entry in roles.items()}
+        return {
+            role: Entry(tuple(entry["packages"]), tuple(entry["files"]), tuple(entry.get("items", ())))
+            for role, entry in roles.items()
+        }
     except FileNotFoundError:
         return {}
     except OSError as error:
@@ -71,13 +90,25 @@ def read_record(path: str = PATH) -> dict[str, Entry]:
         ) from error
 
 
+def _bootstrapped(path: str) -> list[str]:
+    try:
+        with open(os.path.join(os.path.dirname(path), BOOTSTRAP), encoding="utf-8", errors="replace") as file:
+            return re.findall(r"^[a-z0-9][a-z0-9.+-]*(?::[a-z0-9]+)?$", file.read(), re.MULTILINE)
+    except OSError:
+        return []
+
+
 def write_record(roles: Mapping[str, Entry], path: str = PATH) -> None:
     """Write the record at once; an empty one is no file."""
     entries: dict[str, Any] = {
-        role: {"packages": sorted(entry.packages), "files": sorted(entry.files)}
+        role: {"packages": sorted(entry.packages), "files": sorted(entry.files), "items": sorted(entry.items)}
         for role, entry in roles.items()
         if entry
     }
-    make_directory(os.path.dirname(path))
+    directory = os.path.dirname(path)
+    make_directory(directory)
     text = json.dumps({"about": ABOUT, "roles": entries}, indent=2, sort_keys=True) + "\n"
-    put(path, File(text) if entries else None)
+    put_all({path: File(text) if entries else None, os.path.join(directory, BOOTSTRAP): None})
+    if not entries:
+        with contextlib.suppress(OSError):  # other files are in it
+            os.rmdir(directory)

@@ -73,7 +73,16 @@ class Host:
         self.write()
 
     def run(self, role="docker_engine", *, check_mode=False, **options):
-        params = {"role": role, "state": "present", "packages": [], "files": [], "purge": False, **options}
+        params = {
+            "role": role,
+            "state": "present",
+            "packages": [],
+            "files": [],
+            "made": [],
+            "items": [],
+            "purge": False,
+        }
+        params.update(options)
         return declare.work(SimpleNamespace(params=params, check_mode=check_mode))
 
     def recorded(self):
@@ -168,6 +177,63 @@ def test_files_are_recorded_before_they_are_made_and_those_of_somebody_else_are_
     assert made.exists()
     host.run(state="absent")
     assert (made.exists(), theirs.exists()) == (False, True)
+
+
+def test_directories_go_where_they_are_empty_and_stay_where_others_have_something_in_them(host, tmp_path):
+    empty, shared = tmp_path / "empty", tmp_path / "shared"
+    host.run(files=[str(empty), str(empty / "ours"), str(shared), str(shared / "ours")])
+    for directory in (empty, shared):
+        directory.mkdir()
+        (directory / "ours").write_text("")
+    (shared / "theirs").write_text("")
+    taken = host.run(state="absent")
+    assert taken["kept"] == {str(shared): "files of others are in it"}
+    assert not empty.exists()
+    assert [path.name for path in shared.iterdir()] == ["theirs"]
+    assert not host.run(state="absent")["changed"]
+    (shared / "theirs").unlink()
+    assert host.run(state="absent")["steps"] == [f"remove {shared}", "forget what was recorded"]
+    assert host.recorded() == {}
+
+
+def test_what_earlier_tasks_made_is_recorded_although_it_is_there(host, tmp_path):
+    made = tmp_path / "made"
+    made.write_text("")
+    assert host.run(made=[str(made)], check_mode=True)["steps"] == [f"record {made}"]
+    assert host.run(made=[str(made)])["changed"]
+    assert not host.run(made=[str(made)])["changed"]
+    host.run(state="absent")
+    assert not made.exists()
+
+
+def test_what_else_a_role_did_is_recorded_in_its_words_told_and_forgotten(host):
+    assert host.run(items=["docker.service was disabled"])["steps"] == ["record docker.service was disabled"]
+    assert not host.run(items=["docker.service was disabled"])["changed"]
+    told = host.run(state="absent", check_mode=True)
+    assert told["recorded"] == {"packages": [], "files": [], "items": ["docker.service was disabled"]}
+    assert host.run(state="absent")["steps"] == told["steps"] == ["forget what was recorded"]
+    assert not host.record.parent.exists()
+
+
+def test_a_record_of_an_earlier_version_is_read(host):
+    host.record.parent.mkdir()
+    host.record.write_text('{"roles": {"qemu": {"packages": ["qemu-user"], "files": []}}}')
+    assert host.run("qemu", items=["more"])["recorded"]["packages"] == ["qemu-user"]
+    assert host.recorded()["qemu"] == {"packages": ["qemu-user"], "files": [], "items": ["more"]}
+
+
+def test_the_packages_that_came_with_python_before_any_module_could_record_them_are_taken_back_too(host):
+    """The playbook's shell writes them, one a line, and whatever it prints beside is no package."""
+    host.record.parent.mkdir()
+    noted = host.record.parent / "python"
+    noted.write_text("python3\npython3-minimal\n\nE: no such thing\n")
+    host.installed = {"python3", "python3-minimal", "perl-base"}
+    host.write()
+    host.run(packages=["docker.io"])
+    assert not noted.exists()
+    assert host.recorded()["python"]["packages"] == ["python3", "python3-minimal"]
+    assert host.run("python", state="absent")["packages"] == ["python3", "python3-minimal"]
+    assert host.installed == {"perl-base", "docker.io", "containerd", "runc"}
 
 
 def test_a_package_that_another_role_brought_stays(host):
