@@ -4,7 +4,8 @@
 """daemon.json as data, without I/O: merging what is declared into what others wrote, and what the engine makes of it.
 
 Three texts meet: the file as it is, what is declared now, and what was declared last time (the record beside the file).
-What was declared and is no longer is taken away, down to one element of a list; what others wrote stays.
+What was declared and is no longer is taken away, down to one element of a list; what others wrote stays, and comes back
+where a declared value stood in its place.
 """
 
 from __future__ import annotations
@@ -35,15 +36,32 @@ RELOADABLE = {
 RESTART_FEATURES = {"containerd-snapshotter"}
 
 
-def merge(theirs: Mapping[str, Any], wish: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the file's content with what is declared (`wish`) instead of what was declared before (`ours`)."""
-    merged = _add(_take_away(theirs, ours), wish)
+NOTHING: Mapping[str, Any] = {}
+
+
+def merge(
+    theirs: Mapping[str, Any], wish: Mapping[str, Any], ours: Mapping[str, Any], replaced: Mapping[str, Any] = NOTHING
+) -> dict[str, Any]:
+    """Return the file's content with what is declared (`wish`) instead of what was declared before (`ours`).
+
+    `replaced` are the values of others in whose place that was put.
+    """
+    merged = _add(_take_away(theirs, ours, replaced), wish)
     return _in_order_of(theirs, merged)
 
 
-def owned(theirs: Mapping[str, Any], wish: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, Any]:
+def owned(
+    theirs: Mapping[str, Any], wish: Mapping[str, Any], ours: Mapping[str, Any], replaced: Mapping[str, Any] = NOTHING
+) -> dict[str, Any]:
     """Return the part of `wish` that is ours: what others wrote is not, even where it is the same."""
-    return _added(_take_away(theirs, ours), wish)
+    return _added(_take_away(theirs, ours, replaced), wish)
+
+
+def replaces(
+    theirs: Mapping[str, Any], wish: Mapping[str, Any], ours: Mapping[str, Any], replaced: Mapping[str, Any] = NOTHING
+) -> dict[str, Any]:
+    """Return the values of others that give way to the wish, to be put back when it is gone."""
+    return _replaced(_take_away(theirs, ours, replaced), wish)
 
 
 def declared(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,21 +139,25 @@ _SHOWN = {
 }
 
 
-def _take_away(config: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the config without what is ours; a value that somebody changed since is no longer ours."""
+def _take_away(config: Mapping[str, Any], ours: Mapping[str, Any], replaced: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the config as it was without what is ours; a value that somebody changed since is no longer ours."""
     left = dict(config)
     for name, value in ours.items():
         if name not in left:
             continue
         theirs = left[name]
         if isinstance(value, Mapping) and isinstance(theirs, Mapping):
-            rest: Any = _take_away(theirs, value)
+            within = replaced.get(name)
+            rest: Any = _take_away(theirs, value, within if isinstance(within, Mapping) else {})
         elif isinstance(value, list) and isinstance(theirs, list):
             rest = [element for element in theirs if element not in value]
         else:
             rest = None if _same(theirs, value) else theirs
         if rest in (None, [], {}):
             del left[name]
+            # Of a dictionary that stood beside a dictionary, the values were put back above.
+            if name in replaced and not (isinstance(value, Mapping) and isinstance(replaced[name], Mapping)):
+                left[name] = replaced[name]
         else:
             left[name] = rest
     return left
@@ -169,6 +191,21 @@ def _added(config: Mapping[str, Any], wish: Mapping[str, Any]) -> dict[str, Any]
         if rest not in ([], {}):
             added[name] = rest
     return added
+
+
+def _replaced(config: Mapping[str, Any], wish: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of the config that give way to the wish."""
+    found: dict[str, Any] = {}
+    for name, value in wish.items():
+        if name not in config:
+            continue
+        theirs = config[name]
+        if isinstance(value, Mapping) and isinstance(theirs, Mapping):
+            within = _replaced(theirs, value)
+            found.update({name: within} if within else {})
+        elif not (isinstance(value, list) and isinstance(theirs, list)) and not _same(theirs, value):
+            found[name] = theirs
+    return found
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -55,7 +55,7 @@ class Change:
         def apply() -> None:
             self._attempted = True
             _follow(wish.follow, self._world.unit, wish.options)
-            _write_record(self._world.path, wish.ours, "")
+            _write_record(self._world.path, wish, "")
 
         def undo() -> None:
             if not self._written:  # or the engine has to wait for its old file
@@ -124,15 +124,16 @@ def _text(config: Mapping[str, Any]) -> bytes:
 def _write(world: World, wish: Wish) -> None:
     """Write the record first: what is ours must be known even where the run ends between the two."""
     make_directory(os.path.dirname(world.path))
-    _write_record(world.path, wish.ours, wish.follow)
+    _write_record(world.path, wish, wish.follow)
     if wish.config != world.config:
         _replace(world.path, _text(wish.config) if wish.config else None)
 
 
-def _write_record(path: str, ours: Mapping[str, Any], pending: str) -> None:
-    record = {"about": ABOUT, "declared": ours, **({"pending": pending} if pending else {})}
+def _write_record(path: str, wish: Wish, pending: str) -> None:
+    more = {"replaced": wish.replaced, "pending": pending}
+    record = {"about": ABOUT, "declared": wish.ours, **{name: value for name, value in more.items() if value}}
     # It repeats what daemon.json says, secrets included, and nobody but root has to read it.
-    _replace(path + RECORD_SUFFIX, _text(record) if ours or pending else None, mode=0o600)
+    _replace(path + RECORD_SUFFIX, _text(record) if wish.ours or pending else None, mode=0o600)
 
 
 def _restore(world: World) -> bool:

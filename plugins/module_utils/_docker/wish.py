@@ -45,6 +45,7 @@ class Wish:
     config: Mapping[str, Any]
     ours: Mapping[str, Any]
     follow: str  # "restart", "reload", or ""
+    replaced: Mapping[str, Any]  # values of others in whose place ours stand
 
 
 def store(world: World, wanted: str, to_come: str = "") -> Store:
@@ -84,7 +85,7 @@ def with_defaults(
     for name, value in defaults.items():
         if name in options:
             continue
-        config = daemon_json.merge(world.config, daemon_json.declared({name: value}), world.ours)
+        config = daemon_json.merge(world.config, daemon_json.declared({name: value}), world.ours, world.replaced)
         refusal = next_start.refusals(config, world.info, world.flags, world.plugins).get(name)
         if refusal:
             left_out[name] = refusal.what
@@ -96,20 +97,22 @@ def with_defaults(
 def compare(world: World, options: Mapping[str, Any]) -> Wish:
     """Return the way from the world to the declared options."""
     wish = daemon_json.declared(options)
-    config = daemon_json.merge(world.config, wish, world.ours)
+    before = (world.ours, world.replaced)
+    config = daemon_json.merge(world.config, wish, *before)
     follow = ""
     if world.engine:
         engine = world.engine
-        before = dict(world.config)
+        now = dict(world.config)
         if STORE in daemon_json.features(wish):
             # What the engine does counts, not that the file now says so too: a restart for nothing ends builds.
-            before["features"] = {**daemon_json.features(before), STORE: engine.containerd_store}
+            now["features"] = {**daemon_json.features(now), STORE: engine.containerd_store}
         needs = {
             world.pending,
-            daemon_json.follow(before, config),
+            daemon_json.follow(now, config),
             daemon_json.follow(
                 daemon_json.running(wish, engine.info, engine.containerd_store), daemon_json.promised(wish)
             ),
         }
         follow = next((need for need in ("restart", "reload") if need in needs), "")
-    return Wish(wish, config, daemon_json.owned(world.config, wish, world.ours), follow)
+    ours, replaced = (take(world.config, wish, *before) for take in (daemon_json.owned, daemon_json.replaces))
+    return Wish(wish, config, ours, follow, replaced)

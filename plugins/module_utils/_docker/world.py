@@ -3,7 +3,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 """daemon.json on disk, the record of what we declared in it, and the running engine that must follow.
 
-The record lies beside the file (`daemon.json.multiarch-drone`): what was declared, so that it can be taken away again,
+The record lies beside the file (`daemon.json.multiarch-drone`): what was declared, so that it can be taken away again, what of others it replaced,
 and whether the engine still has to be restarted or reloaded for it, so that an interrupted run is finished by the next.
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 import glob
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Mapping
 
 from .._files import read_regular
@@ -40,6 +40,7 @@ class World:
     held: tuple[int, int]  # how many images and containers it has
     flags: tuple[str, ...] = ()  # with which its unit starts it
     plugins: tuple[str, ...] = ()  # for authorization, as far as they are files
+    replaced: Mapping[str, Any] = field(default_factory=dict)  # values of others in whose place ours stand
 
     @property
     def info(self) -> Mapping[str, Any]:
@@ -56,13 +57,12 @@ def read(path: str) -> World:
     )
     state = _engine.unit()
     engine = _engine.read(state)
-    ours = record.get("declared")
     return World(
         path,
         text,
         config,
         record_text,
-        ours if isinstance(ours, dict) else {},
+        _mapping(record.get("declared")),
         str(record.get("pending") or ""),
         state,
         engine,
@@ -70,7 +70,12 @@ def read(path: str) -> World:
         _held(config, engine),
         state.flags or tuple(_flags_of(state.pid)),
         tuple(os.path.basename(path).rpartition(".")[0] for place in PLUGINS for path in glob.glob(f"{place}/*.*")),
+        _mapping(record.get("replaced")),
     )
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _held(config: Mapping[str, Any], engine: _engine.Engine | None) -> tuple[int, int]:

@@ -273,6 +273,24 @@ def test_absent_takes_away_what_was_declared_and_nothing_else(engine, declare):
     assert not declare(state="absent")["changed"]
 
 
+def test_absent_puts_back_the_value_of_others_that_a_declared_one_replaced(engine, declare):
+    theirs = {"live-restore": False, "log-opts": {"max-size": "10m"}}
+    write(engine, theirs)
+    declare({"live-restore": True, "log-opts": {"max-size": "9m"}}, containerd_store="false")
+    declare({"live-restore": True, "log-opts": {"max-size": "8m"}}, containerd_store="false")
+    assert json.loads(engine.path.read_text()) == {
+        "live-restore": True,
+        "log-opts": {"max-size": "8m"},
+        "features": {"containerd-snapshotter": False},
+    }
+    predicted = declare(state="absent", check=True)
+    done = declare(state="absent")
+    assert json.loads(engine.path.read_text()) == theirs
+    assert not record(engine).exists()
+    assert predicted["diff"] == done["diff"]
+    assert not declare(state="absent")["changed"]
+
+
 def test_a_file_that_held_nothing_but_ours_goes_with_it(engine, declare):
     declare({"bip": "x"})
     declare(state="absent")

@@ -49,6 +49,19 @@ def test_a_value_that_somebody_changed_since_is_theirs_now() -> None:
     assert declare({**file, "bip": "10.2.0.1/24"}, {}, ours) == ({"bip": "10.2.0.1/24"}, {})
 
 
+@pytest.mark.parametrize("wish", [{"live-restore": True}, {"log-opts": {"max-size": "9m"}}, {"dns": ["9.9.9.9"]}])
+def test_a_value_that_gave_way_to_a_declared_one_comes_back_with_its_type(wish: dict[str, Any]) -> None:
+    theirs = {"live-restore": False, "log-opts": {"max-size": "10m", "max-file": "3"}, "dns": "1.1.1.1"}
+    file, ours = declare(theirs, wish, {})
+    replaced = dj.replaces(theirs, wish, {})
+    # Declared again, and then otherwise: what was there first is remembered.
+    assert dj.replaces(file, wish, ours, replaced) == replaced
+    assert dj.merge(file, {}, ours, replaced) == theirs
+    for option in wish:
+        changed = {**file, option: "somebody's"}
+        assert dj.merge(changed, {}, ours, replaced)[option] == "somebody's"
+
+
 def test_null_and_empty_values_declare_nothing() -> None:
     assert declare(THEIRS, {"debug": None, "dns": [], "log-opts": {"x": None}, "labels": []}, {}) == (THEIRS, {})
 
