@@ -208,6 +208,10 @@ drift:
   elements: str
   returned: success
   sample: ["ci0: version: runs BuildKit v0.23.2, declared v0.24.0"]
+made:
+  description: Whether there was no builder of that name before, so that this task made it, or in check mode would.
+  type: bool
+  returned: success
 steps:
   description: What was done, or in check mode would be, in order.
   type: list

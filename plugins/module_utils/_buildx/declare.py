@@ -66,6 +66,7 @@ def _present(docker: Docker, store: Store, params: Mapping[str, Any], check_mode
     options = Options(params["recreate"], params["bootstrap"], keep_cache, params["default"], params["timeout"])
     world = read(docker, store, wish, options, asked)
     way = plan(docker, store, wish, world, options)
+    made = world.stored is None
     rest, reread_rest = _beside(docker, store, params, way.clearance, left)
 
     def reread() -> dict[str, Any]:
@@ -81,6 +82,7 @@ def _present(docker: Docker, store: Store, params: Mapping[str, Any], check_mode
     result = _both(result, carry_out(rest, check_mode=check_mode, reread=reread_rest))
     result["builder"] = entry(world.stored, by_stored_name(wish, world), store.current()) if world.stored else None
     result["drift"] = [f"{node}: {text}" for node, texts in way.drift.items() for text in texts]
+    result["made"] = made
     result["warnings"] = [*wish.warnings, *left]
     return result
 
@@ -102,7 +104,7 @@ def _absent(docker: Docker, store: Store, params: Mapping[str, Any], check_mode:
 
     result = carry_out(plan, check_mode=check_mode, reread=reread)
     result = _both(result, carry_out(rest, check_mode=check_mode, reread=reread_rest))
-    return {**result, "builder": None, "drift": [], "warnings": left}
+    return {**result, "builder": None, "drift": [], "made": False, "warnings": left}
 
 
 def _engine(docker: Docker, store: Store, params: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
@@ -119,7 +121,7 @@ def _engine(docker: Docker, store: Store, params: Mapping[str, Any], check_mode:
     result = carry_out(own.plan, check_mode=check_mode, reread=reread)
     result = _both(result, carry_out(rest, check_mode=check_mode, reread=reread_rest))
     builder = {**entry(own.builder, own.running, params["name"]), "default": store.current() == ""}
-    return {**result, "builder": builder, "drift": [], "warnings": left}
+    return {**result, "builder": builder, "drift": [], "made": False, "warnings": left}
 
 
 def _beside(

@@ -8,11 +8,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Mapping
 
-from .._change import carry_out
+from .._change import Plan, carry_out
 from .._platform import by_machine
 from .._problem import Problem
 from .._values import check_values
-from .plan import as_diff, as_diff_absent, as_diff_drained, as_result, plan, plan_absent, plan_drained
+from .plan import as_diff, as_diff_absent, as_diff_drained, as_result, plan, plan_absent, plan_drained, stranger
 from .variables import secret_values, variables
 from .wish import ARGUMENTS, ENVIRONMENT, UNIT, Runner, bips, declare
 from .world import Policy, World, read, tools
@@ -67,6 +67,10 @@ def _present(module: Module, wanted: Mapping[str, Any], policy: Policy) -> dict[
 
 def _absent(module: Module, policy: Policy) -> dict[str, Any]:
     world = read("", policy.drone, policy.name)
+    foreign = stranger(world)
+    if foreign:
+        module.warn(f"{foreign.what}: it stays, and so does all that belongs to it")
+        return {**carry_out(Plan({}, {}), check_mode=module.check_mode), "cancelled": []}
     result = carry_out(
         plan_absent(world, policy),
         check_mode=module.check_mode,

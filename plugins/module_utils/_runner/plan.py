@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Iterable, Mapping
 from .._change import Plan, Step
 from .._problem import Problem
 from .variables import shown, variables
-from .wish import BUILDS, CONTAINER, ENVIRONMENT, PRUNER, TIMER, UNIT, Runner
+from .wish import BUILDS, CONTAINER, ENVIRONMENT, HEAD, PRUNER, TIMER, UNIT, UNITS, Runner
 from .world import Policy, World, drains, runs
 
 if TYPE_CHECKING:
@@ -121,12 +121,23 @@ def as_result(runner: Runner, world: World, waited: Iterable[str]) -> dict[str, 
     }
 
 
-def _refuse_strangers(world: World) -> None:
+def stranger(world: World) -> Problem | None:
+    """Return what is in a runner's place and is of somebody else, or None."""
     if world.container and not world.container.mark:
-        raise Problem(
+        return Problem(
             f"a container {CONTAINER} is there already, which this module has not made",
             f"drain and remove it: docker stop -t 3600 {CONTAINER}; docker rm {CONTAINER}",
         )
+    unit = f"{UNITS}/{UNIT}"
+    if unit in world.files and not world.files[unit].text.startswith(HEAD):
+        return Problem(f"{unit} is there already, which this module has not made", f"stop {UNIT} and remove the file")
+    return None
+
+
+def _refuse_strangers(world: World) -> None:
+    problem = stranger(world)
+    if problem:
+        raise problem
 
 
 def _wrong(runner: Runner, world: World) -> list[str]:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.multiarch.drone.plugins.module_utils._arguments import Module
-from ansible_collections.multiarch.drone.plugins.module_utils._runner.wish import ENVIRONMENT, TIMER, UNIT
+from ansible_collections.multiarch.drone.plugins.module_utils._files import File
+from ansible_collections.multiarch.drone.plugins.module_utils._runner.wish import ENVIRONMENT, TIMER, UNIT, UNITS
 from ansible_collections.multiarch.drone.plugins.modules import drone_runner, drone_runner_info
 
 from .runner_host import IMAGE, Host, each_call
@@ -116,6 +117,16 @@ def test_a_runner_that_shall_stop_and_has_builds_for_too_long_works_on(host, dec
     host.builds = {7: host.now + 100}
     assert "starts again as it was" in declare(state=state, drain_timeout=60)["msg"]
     host.now += 100
+    assert host.state == before
+
+
+def test_a_runner_of_somebody_else_stays_where_ours_shall_be_absent_and_that_is_told(host, declare):
+    host.files[f"{UNITS}/{UNIT}"] = File("[Service]\nExecStart=/usr/bin/docker run drone/drone-runner-docker:1\n")
+    before = host.state
+    assert "which this module has not made" in declare()["msg"]
+    done = declare(state="absent")
+    assert (done.failed, done["changed"], done["steps"]) == (False, False, [])
+    assert "it stays" in str(done["warnings"])
     assert host.state == before
 
 

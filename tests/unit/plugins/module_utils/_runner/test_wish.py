@@ -9,6 +9,7 @@ import pytest
 import yaml
 from ansible_collections.multiarch.drone.plugins.module_utils._change import Plan
 from ansible_collections.multiarch.drone.plugins.module_utils._docker import engine
+from ansible_collections.multiarch.drone.plugins.module_utils._files import File
 from ansible_collections.multiarch.drone.plugins.module_utils._platform import Platform, by_machine
 from ansible_collections.multiarch.drone.plugins.module_utils._preflight import in_words_of_the_role, variable_of, wrong
 from ansible_collections.multiarch.drone.plugins.module_utils._problem import Problem
@@ -298,6 +299,15 @@ def test_a_container_that_somebody_else_made_is_not_touched():
     stranger = world(runner, container=Container(True, "", "sha256:1", 1000.0))
     for make in (lambda: steps(runner, stranger), lambda: plan_absent(stranger, POLICY)):
         with pytest.raises(Problem, match="docker stop -t 3600"):
+            make()
+
+
+def test_a_unit_that_somebody_else_wrote_is_not_touched():
+    runner = declared()
+    unit = "/etc/systemd/system/drone-runner.service"
+    theirs = world(runner, files={unit: File("[Service]\nExecStart=/usr/bin/docker run drone/drone-runner-docker\n")})
+    for make in (lambda: steps(runner, theirs), lambda: plan_absent(theirs, POLICY)):
+        with pytest.raises(Problem, match=r"drone-runner\.service is there already, which this module has not made"):
             make()
 
 
