@@ -53,7 +53,8 @@ options:
   items:
     description:
       - With O(state=present), what else was made or changed, in words of the role, such as V(root/main) for a builder. It is recorded.
-      - With O(state=absent) the role's own tasks take it back before, as RV(recorded) tells, and here it is forgotten.
+      - With O(state=absent) the role's own tasks take these back before, as RV(recorded) tells. Here they are forgotten, and nothing else is
+        taken back. Without O(items) all of the role's are forgotten, and packages and files go.
     type: list
     elements: str
     default: []

@@ -67,3 +67,101 @@ def test_verify_names_what_does_not_hold(host, play):
     finally:
         host.run_expect([0], f"echo 1 >{BINFMT}/qemu-riscv64")
     assert play("multiarch.drone.verify", "--limit", name)[name]["failures"] == 0
+
+
+@pytest.fixture
+def only(host):
+    return ["--limit", f"localhost,{host.check_output('hostname')}"]
+
+
+def files(host):
+    """Return the names of files that the roles might leave behind; what Docker and its packages write as they run counts for nothing."""
+    found = host.check_output(
+        "find /etc /usr/local /var/lib/multiarch.drone /root -xdev 2>/dev/null | grep -v"
+        " -e '^/etc/docker' -e ld.so.cache -e '/etc/.*-$' -e /root/.ansible -e /root/.cache | sort"
+    )
+    return set(found.splitlines())
+
+
+def test_a_drift_of_each_layer_is_predicted_task_by_task(host, predicted, only):
+    """The engine's configuration and its start at boot, a package, a handler, and the record of nothing else."""
+    host.run_expect([0], "systemctl disable docker.service")
+    host.run_expect([0], "sed -i s/registry:5000/elsewhere:5000/ /etc/docker/daemon.json && systemctl reload docker")
+    host.run_expect([0], f"echo 0 >{BINFMT}/qemu-riscv64")
+    host.run_expect([0], "rm /etc/binfmt.d/qemu-s390x.conf")
+    host.run_expect([0], "apt-get remove -qy docker-buildx")
+    (changed,) = predicted("multiarch.drone.site", *only).values()
+    assert len(changed) == 5
+    assert host.service("docker").is_enabled
+    assert json.loads(host.file("/etc/docker/daemon.json").content_string)["labels"] == ["kept=yes"]
+
+
+def test_what_an_engine_would_be_stopped_with_is_never_there_after_a_change(host, play, only):
+    """Each kind of change of daemon.json: what a run calls a success is one at the engine's next start as well."""
+    for option in (
+        {"log-opts": {"max-file": "3"}},
+        {"debug": True},
+        {"default-ulimits": {"nofile": {"Name": "nofile", "Hard": 999, "Soft": 999}}},
+        {},
+    ):
+        wish = json.dumps({"docker_engine_daemon_options": option})
+        (stats,) = play("multiarch.drone.provision_runners", *only, "-e", wish).values()
+        assert (stats["failures"], stats["changed"]) == (0, 1)
+        host.run_expect(
+            [0],
+            "systemctl stop docker.socket docker.service && systemctl reset-failed docker && systemctl start docker",
+        )
+        assert host.run("docker info").rc == 0
+    assert "max-file" not in host.file("/etc/docker/daemon.json").content_string
+
+
+def test_a_node_of_a_swarm_does_without_live_restore_and_a_wish_for_it_is_refused(host, play, refusal, only):
+    host.run_expect([0], "docker swarm init --advertise-addr 127.0.0.1")
+    try:
+        refused = refusal(
+            "multiarch.drone.provision_runners", *only, "-e", '{"docker_engine_daemon_options": {"live-restore": true}}'
+        )
+        assert "swarm" in str(refused)
+        (stats,) = play("multiarch.drone.provision_runners", *only).values()
+        assert (stats["failures"], stats["changed"]) == (0, 1)
+        assert "live-restore" not in json.loads(host.file("/etc/docker/daemon.json").content_string)
+        host.run_expect([0], "systemctl restart docker")
+        assert host.check_output("docker info --format '{{.Swarm.LocalNodeState}}'") == "active"
+        assert play("multiarch.drone.verify", *only)[host.check_output("hostname")]["failures"] == 0
+    finally:
+        host.run_expect([0], "docker swarm leave --force")
+    (stats,) = play("multiarch.drone.provision_runners", *only).values()
+    assert (stats["failures"], stats["changed"]) == (0, 1)
+    assert json.loads(host.file("/etc/docker/daemon.json").content_string)["live-restore"] is True
+
+
+def test_teardown_and_a_host_without_python_are_predicted_too_and_leave_what_was_there_before(
+    host, predicted, play, only
+):
+    """Taken back, without Python at all, provisioned as a fresh host, and taken back again."""
+    (changed,) = predicted("multiarch.drone.teardown", *only).values()
+    assert len(changed) > 3
+    assert json.loads(host.file("/etc/docker/daemon.json").content_string) == {
+        "log-opts": {"max-size": "10m"},
+        "labels": ["kept=yes"],
+    }
+    assert not host.file("/var/lib/multiarch.drone").exists
+    before = files(host)
+    (changed,) = predicted("multiarch.drone.site", *only).values()
+    assert len(changed) > 3
+    (changed,) = predicted("multiarch.drone.teardown", *only).values()
+    assert files(host) == before
+    # The packages of this host that need Python go with it, by hand; what the playbooks bring instead is the playbooks' own.
+    host.run_expect([0], "apt-get remove -qy --autoremove python3 python3-minimal")
+    assert host.run("python3 --version").rc == 127
+    packages = host.check_output("dpkg-query --show | sort")
+    (stats,) = play("multiarch.drone.provision_runners", *only, "-e", "runner_bootstrap_python=false").values()
+    assert (stats["failures"], stats["changed"]) == (1, 0)
+    (stats,) = play("multiarch.drone.provision_runners", *only, "--check").values()
+    assert (stats["failures"], stats["changed"]) == (0, 1)
+    assert play("multiarch.drone.teardown", *only)[host.check_output("hostname")]["changed"] == 0
+    (stats,) = play("multiarch.drone.provision_runners", *only).values()
+    assert stats["failures"] == 0
+    (changed,) = predicted("multiarch.drone.teardown", *only).values()
+    assert any("Python" in task for task in changed)
+    assert host.check_output("dpkg-query --show | sort") == packages

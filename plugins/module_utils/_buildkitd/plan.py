@@ -99,6 +99,8 @@ def plan_absent(name: str, left: Left, *, keep_cache: bool) -> Plan:
         found.append(steps.remove_files(name, left))
     if left.cache and not keep_cache:
         found.append(steps.remove_cache(name))
+    if left.user and not keep_cache:  # whose the cache is
+        found.append(steps.remove_user(left.user))
     return Plan(as_diff_absent(left, keep_cache=keep_cache), as_diff_absent(Left(), keep_cache=keep_cache), found)
 
 
@@ -108,7 +110,7 @@ def as_diff_absent(left: Left, *, keep_cache: bool) -> dict[str, Any]:
         "files": list(left.files),
         "service": {"active": left.service.active, "enabled": left.service.enabled},
     }
-    return seen if keep_cache else {**seen, "cache": left.cache or None}
+    return seen if keep_cache else {**seen, "cache": left.cache or None, "user": left.user or None}
 
 
 def plan_old_programs(paths: Iterable[str]) -> Plan:

@@ -171,6 +171,11 @@ def remove_cache(name: str) -> Step:
     return Step(f"remove {path}", lambda: must("rm", "-rf", "--one-file-system", path), partial=True)
 
 
+def remove_user(user: str) -> Step:
+    """Remove the user of a rootless daemon, whose home was its cache."""
+    return Step(f"remove the user {user}", lambda: must("userdel", user), partial=True)
+
+
 def remove_programs(path: str) -> Step:
     """Remove the programs of an older version, unless a daemon still runs them."""
 

@@ -196,6 +196,11 @@ class Daemon:
         return text.partition(f"{MARK}=")[2].partition("\n")[0]
 
 
+def own_user(name: str) -> str:
+    """Return the user of a rootless daemon that has none declared."""
+    return f"buildkit-{name}"
+
+
 def unit_of(name: str) -> str:
     """Return the name of a daemon's systemd unit."""
     return f"buildkitd@{name}.service"
@@ -228,7 +233,7 @@ def _normalised(instance: Mapping[str, Any]) -> dict[str, Any]:
     """Return an instance with every option, and what follows where one is left out."""
     check_values(INSTANCE, instance, "instances.")
     name, rootless = instance["name"], bool(instance.get("rootless"))
-    user = (instance.get("user") or f"buildkit-{name}") if rootless else ""
+    user = (instance.get("user") or own_user(name)) if rootless else ""
     return {
         **instance,
         "port": instance.get("port") or 0,

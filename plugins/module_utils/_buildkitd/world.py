@@ -16,7 +16,7 @@ from typing import Any, Iterable, Mapping
 from .._docker.engine import call
 from .._files import File, put, read_file, temporary_directory, uid
 from .._problem import Problem
-from .wish import CONFIG, HEAD, MARK, STATE, UNITS, Daemon, Programs, unit_of
+from .wish import CONFIG, HEAD, MARK, STATE, UNITS, Daemon, Programs, own_user, unit_of
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class Left:
     contents: Mapping[str, File] = field(default_factory=dict)
     service: Service = Service()
     cache: str = ""  # its directory
+    user: str = ""  # that was made for it
 
 
 def programs(directory: str, *, may_lack: bool) -> Programs:
@@ -118,6 +119,7 @@ def read_left(name: str) -> Left:
         {path: file for path in paths for file in [read_file(path)] if file},
         service(unit_of(name)),
         cache if os.path.isdir(cache) else "",
+        own_user(name) if uid(own_user(name)) else "",
     )
 
 

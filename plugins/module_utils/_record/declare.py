@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .._change import carry_out
 from .._docker.packages import check_names
 from . import apt
-from .plan import Made, brought, missing, plan_absent, plan_present, take_back, view
+from .plan import Made, brought, missing, plan_absent, plan_forget, plan_present, take_back, view
 from .world import Entry, World, read
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ def work(module: Module) -> dict[str, Any]:
     wanted = module.params
     role, packages = wanted["role"], tuple(wanted["packages"])
     check_names(packages)
+    if wanted["state"] == "absent" and wanted["items"]:
+        return _forget(role, wanted["items"], check_mode=module.check_mode)
     if wanted["state"] == "absent":
         return _absent(role, packages, purge=wanted["purge"], check_mode=module.check_mode)
     things = Made(wanted["files"], wanted["made"], wanted["items"])
@@ -57,6 +59,12 @@ def _recorded(world: World, role: str) -> dict[str, list[str]]:
 def _again(role: str, packages: tuple[str, ...], files: tuple[str, ...], told: list[str]) -> dict[str, Any]:
     world = read(role, tuple(told) + packages, files)
     return view(world, world.roles.get(role, Entry()), told)
+
+
+def _forget(role: str, items: list[str], *, check_mode: bool) -> dict[str, Any]:
+    world = read(role, (), ())
+    result = carry_out(plan_forget(world, role, items), check_mode=check_mode)
+    return {**result, "packages": [], "complete": True, "kept": {}, "recorded": _recorded(world, role)}
 
 
 def _absent(role: str, packages: tuple[str, ...], *, purge: bool, check_mode: bool) -> dict[str, Any]:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Callable, Mapping
 
 from .._change import Plan, Step
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 THERE_BEFORE = "it was there before, or an earlier version of the collection brought it"
-NOT_EMPTY = "files of others are in it"
+NOT_EMPTY = "other files are in it"
 
 
 @dataclass(frozen=True)
@@ -183,6 +183,21 @@ def plan_absent(world: World, role: str, taken: Taken, *, purge: bool) -> Plan:
         "files": [],
     }
     return Plan(before, after, steps)
+
+
+def plan_forget(world: World, role: str, items: Sequence[str]) -> Plan:
+    """Return the plan that forgets some of the role's items, which its tasks have taken back."""
+    old = world.roles.get(role, Entry())
+    new = replace(old, items=tuple(item for item in old.items if item not in items))
+    gone = [item for item in old.items if item in items]
+    steps = [
+        Step(
+            f"forget {', '.join(gone)}",
+            lambda: write_record({**world.roles, role: new}),
+            lambda: write_record(world.roles),
+        )
+    ]
+    return Plan({"record": _shown(old)}, {"record": _shown(new)}, steps if gone else [])
 
 
 def _removal(path: str) -> Callable[[], object]:

@@ -291,6 +291,19 @@ def test_exclusive_removes_those_that_are_not_listed_and_keeps_their_cache(host,
     assert not cache.exists()
 
 
+def test_the_user_of_a_rootless_daemon_goes_with_its_cache_and_stays_with_it(host, declare):
+    root = {"name": "main", "rootless": True, "root": str(host.top / "var/lib/buildkit/main")}
+    assert not declare(root).failed
+    declare({"name": "main"}, state="absent")
+    assert host.users == {"buildkit-main"}
+    predicted = declare({"name": "main"}, state="absent", keep_cache=False, check=True)
+    done = declare({"name": "main"}, state="absent", keep_cache=False)
+    assert done["steps"] == predicted["steps"]
+    assert done["steps"][-1] == "main: remove the user buildkit-main"
+    assert host.users == set()
+    assert not declare({"name": "main"}, state="absent", keep_cache=False)["changed"]
+
+
 @pytest.mark.parametrize(
     ("found", "wanted", "options"),
     [

@@ -187,7 +187,7 @@ def test_directories_go_where_they_are_empty_and_stay_where_others_have_somethin
         (directory / "ours").write_text("")
     (shared / "theirs").write_text("")
     taken = host.run(state="absent")
-    assert taken["kept"] == {str(shared): "files of others are in it"}
+    assert taken["kept"] == {str(shared): "other files are in it"}
     assert not empty.exists()
     assert [path.name for path in shared.iterdir()] == ["theirs"]
     assert not host.run(state="absent")["changed"]
@@ -213,6 +213,17 @@ def test_what_else_a_role_did_is_recorded_in_its_words_told_and_forgotten(host):
     assert told["recorded"] == {"packages": [], "files": [], "items": ["docker.service was disabled"]}
     assert host.run(state="absent")["steps"] == told["steps"] == ["forget what was recorded"]
     assert not host.record.parent.exists()
+
+
+def test_some_of_a_role_s_things_can_be_forgotten_alone(host):
+    host.run("builder", items=["root/a", "root/b"], packages=["docker.io"])
+    assert host.run("builder", state="absent", items=["root/b", "root/c"], check_mode=True)["steps"] == [
+        "forget root/b"
+    ]
+    assert host.run("builder", state="absent", items=["root/b", "root/c"])["changed"]
+    assert not host.run("builder", state="absent", items=["root/b"])["changed"]
+    assert host.recorded()["builder"]["items"] == ["root/a"]
+    assert "docker.io" in host.installed
 
 
 def test_a_record_of_an_earlier_version_is_read(host):
