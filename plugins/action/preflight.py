@@ -18,7 +18,7 @@ from ansible import constants
 from ansible.module_utils.common.yaml import yaml_load
 from ansible.plugins.action import ActionBase
 
-from ..module_utils._preflight import problems_of
+from ..module_utils._preflight import problems_of, tags_of_nobody, texts
 
 SPECIFICATIONS = {
     path.parents[1].name: yaml_load(path.read_text(encoding="utf-8"))["argument_specs"]["main"]["options"]
@@ -37,6 +37,9 @@ class ActionModule(ActionBase):
         result = super().run(tmp, task_vars)
         choices = {"roles": {"type": "list", "elements": "str", "required": True, "choices": sorted(SPECIFICATIONS)}}
         roles = self.validate_argument_spec(choices)[1]["roles"]
+        told = tags_of_nobody(task_vars.get("ansible_run_tags", ()), self._task.tags)
+        if told:
+            result["warnings"] = [told]
         declared = {name: option for role in roles for name, option in SPECIFICATIONS[role].items()}
         values = self._templar.template({name: task_vars[name] for name in declared if name in task_vars})
         # A default that is a template: here the role's own defaults need not be known.
@@ -45,7 +48,7 @@ class ActionModule(ActionBase):
         if "buildkitd" in roles:
             values.setdefault("buildkitd_address", task_vars["inventory_hostname"])
             values.setdefault("buildkitd_pki", "~/.config/multiarch.drone/buildkitd")
-        problems = problems_of(declared, roles, values, self._names(roles, task_vars))
+        problems = texts(declared, values) or problems_of(declared, roles, values, self._names(roles, task_vars))
         if problems:
             # Returned, not raised: ansible-core 2.18 prints "An exception occurred" before the words of what is raised.
             msg = (

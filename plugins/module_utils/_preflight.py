@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Callable, Mapping
+from typing import Any, Callable, Iterable, Mapping
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
@@ -68,6 +68,35 @@ def wrong(roles: list[str], values: Mapping[str, Any], names: Mapping[str, str])
     if "drone_runner" in roles:
         found.append(_of_runner(values, names))
     return [reason for reason in found if reason]
+
+
+def texts(declared: Mapping[str, Mapping[str, Any]], values: Mapping[str, Any]) -> list[str]:
+    """Return which variables are text where a list or a dictionary belongs: Ansible takes `-e name=value` as text, JSON or not.
+
+    Words with commas between them are a list; the runner's variables are its module's options, which read text.
+    """
+    found = []
+    for name, option in declared.items():
+        value = values.get(name)
+        if not isinstance(value, str) or name.startswith("drone_runner_"):
+            continue
+        kind = option["type"]
+        if (kind == "dict" and value) or (
+            kind == "list" and (option.get("elements") == "dict" or value.lstrip()[:1] in "[{")
+        ):
+            shape = "[…]" if kind == "list" else "{…}"
+            words = "a list" if kind == "list" else "a dictionary"
+            found.append(f"{name} is text, and has to be {words}: write -e '{{\"{name}\": {shape}}}', or -e @FILE.yml")
+    return found
+
+
+def tags_of_nobody(run: Iterable[str], task: Iterable[str]) -> str:
+    """Return what a person is told whose --tags select none of our parts; "" where they select one, or a playbook of theirs around it."""
+    chosen = {str(tag) for tag in run}
+    if not chosen or chosen & (TAGS | {str(tag) for tag in task} - {"always"}):
+        return ""
+    known = sorted(TAGS - {"all", "tagged", "untagged"})
+    return f"--tags {','.join(sorted(chosen))} selects no part of multiarch.drone; its tags are {', '.join(known)}"
 
 
 def variable_of(option: str) -> str:
@@ -274,6 +303,10 @@ def in_words_of_the_role(text: str) -> str:
     return text
 
 
+TAGS = {
+    *("engine", "qemu", "builder", "runner", "drone", "pipelines", "verify", "report", "python"),
+    *("all", "tagged", "untagged"),
+}
 HINTS = {
     "buildkitd_url": " (the archive of a release, such as "
     "https://github.com/moby/buildkit/releases/download/v0.34.2/buildkit-v0.34.2.linux-{arch}.tar.gz)",

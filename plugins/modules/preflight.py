@@ -14,6 +14,7 @@ description:
   - Judges a host's variables by the argument specifications of several roles, in one task, before any host is changed.
   - Also finds what each variable alone does not tell, such as a plugin without its address, or a runner whose settings the runner would
     refuse, or whose name another host has.
+  - Warns where C(--tags) selects no part of this collection. A tag that somebody gives to the whole playbook selects it.
   - It runs on the controller and asks no host. Where something is wrong, it fails and says what, and what to do.
 extends_documentation_fragment:
   - multiarch.drone.attributes.info

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
@@ -55,6 +56,80 @@ def test_verify_judges_nothing_in_check_mode_and_says_so(ansible, inventory):
     ran = ansible("ansible-playbook", "multiarch.drone.verify", "-i", inventory, "--check")
     assert ran.code == 0, ran.shown
     assert "Nothing is judged in check mode" in ran.shown
+
+
+NOBODY = "--tags engin selects no part of multiarch.drone"
+
+
+@pytest.mark.parametrize("name", ["site", "provision_runners", "verify", "teardown"])
+def test_tags_that_select_nothing_of_ours_are_told(ansible, inventory, name):
+    inventory.write_text(inventory.read_text().replace("unreachable.invalid", "localhost ansible_connection=local"))
+    ran = ansible("ansible-playbook", f"multiarch.drone.{name}", "-i", inventory, "--check", "--tags", "engin")
+    assert NOBODY in " ".join(ran.shown.split())
+
+
+def test_a_tag_of_a_playbook_around_ours_selects_all_of_it(ansible, inventory, tmp_path):
+    playbook = tmp_path / "mine.yml"
+    playbook.write_text('[{"import_playbook": "multiarch.drone.verify", "tags": ["mine"]}]')
+    ran = ansible("ansible-playbook", playbook, "-i", inventory, "--check", "--tags", "mine")
+    assert "selects no part" not in ran.shown
+
+
+@pytest.fixture
+def without_python(inventory):
+    inventory.write_text(
+        "localhost ansible_connection=local\n[runners]\n"
+        "runner-1 ansible_connection=local ansible_become=false ansible_python_interpreter=/nowhere/python3\n"
+    )
+    return inventory
+
+
+def test_a_host_without_python_is_predicted_as_far_as_can_be_said(ansible, without_python):
+    """The run itself is in molecule/default, where there is a host to install Python on."""
+    ran = ansible("ansible-playbook", "multiarch.drone.site", "-i", without_python, "--check")
+    assert (ran.code, ran.changed) == (0, 1), ran.shown
+    assert (
+        "python3 would be installed. What else a run would do on this host cannot be said before it is there."
+        in ran.shown
+    )
+    assert "fatal" not in ran.shown
+
+
+def test_a_host_without_python_is_refused_once_and_in_one_line_where_none_shall_be_installed(ansible, without_python):
+    wish = ("-e", "runner_bootstrap_python=false")
+    ran = ansible("ansible-playbook", "multiarch.drone.provision_runners", "-i", without_python, *wish)
+    assert (ran.code, ran.changed) == (2, 0)
+    assert ran.shown.count("fatal: [runner-1]") == 1
+    (line,) = [line for line in ran.shown.splitlines() if line.startswith("fatal: ")]
+    assert "this host has no Python, which every module needs" in line
+    assert len(line) < 300
+    assert "module_stdout" not in ran.shown
+
+
+def test_a_host_without_python_has_nothing_that_could_be_taken_back(ansible, without_python):
+    ran = ansible("ansible-playbook", "multiarch.drone.teardown", "-i", without_python)
+    assert (ran.code, ran.changed) == (0, 0), ran.shown
+
+
+def test_a_host_that_is_refused_says_so_once_and_without_its_facts(ansible, inventory):
+    """This machine has no systemd; where it has, something else is asked of it that nothing has."""
+    inventory.write_text(
+        "localhost ansible_connection=local\n[runners]\nrunner-1 ansible_connection=local ansible_become=false\n"
+        f"[all:vars]\nansible_python_interpreter={sys.executable}\ndocker_engine_min_free_gib=999999999\n"
+    )
+    ran = ansible("ansible-playbook", "multiarch.drone.provision_runners", "-i", inventory)
+    assert (ran.code, ran.changed) == (2, 0)
+    assert ran.shown.count("fatal: [runner-1]") == 1
+    assert "GiB are free at" in ran.shown
+    for fact in (
+        "architecture",
+        "missing_capabilities",
+        "invocation",
+        "NoneType",
+        "An exception occurred",
+        "Traceback",
+    ):
+        assert fact not in ran.shown
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,38 @@ def test_what_cannot_is_refused_before_any_host_is_asked(provision, variables, m
     assert "hunter2" not in shown
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        'builder_builders=[{"name": "main"}]',
+        "builder_builders=main",
+        "qemu_packages=[]",
+        "docker_engine_daemon_options={debug: true}",
+    ],
+)
+def test_text_where_a_list_or_a_dictionary_belongs_is_told_with_the_way_to_write_it(tmp_path, ansible, text):
+    """Ansible takes -e name=value as text, and a survey's answers are text."""
+    inventory = tmp_path / "inventory"
+    inventory.write_text("[runners]\nrunner-1 ansible_host=unreachable.invalid\n")
+    shown = ansible("ansible-playbook", "multiarch.drone.provision_runners", "-i", inventory, "-e", text).shown
+    name = text.partition("=")[0]
+    assert f"wrong variables: {name} is text" in shown
+    assert "or -e @FILE.yml" in shown
+    assert PASSED not in shown
+
+
+@pytest.mark.parametrize("text", ["qemu_platforms=linux/arm64, linux/s390x", "qemu_packages=qemu-user-static"])
+def test_words_with_commas_between_them_are_a_list(tmp_path, ansible, text):
+    inventory = tmp_path / "inventory"
+    inventory.write_text("[runners]\nrunner-1 ansible_host=unreachable.invalid\n")
+    name, _equals, value = text.partition("=")
+    variables = json.dumps({name: value})
+    assert (
+        PASSED
+        in ansible("ansible-playbook", "multiarch.drone.provision_runners", "-i", inventory, "-e", variables).shown
+    )
+
+
 def test_a_role_that_there_is_not_is_named(tmp_path, ansible):
     play = [
         {
