@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .._platform import Architecture
 
 ROOT = "/proc/sys/fs/binfmt_misc"
+FILESYSTEMS = "/proc/filesystems"
 INITIAL_USER_NAMESPACE = "user:[4026531837]"  # linux/nsfs.h: PROC_USER_INIT_INO; a child may map all users too
 FLAGS = "POCF"  # in the order in which the kernel prints them
 LONGEST_INTERPRETER = 127  # "the interpreter string may not exceed 127 characters"
@@ -173,8 +174,9 @@ def read() -> Kernel:
         # 6.7), and what it ran by its parent's handlers does not run any more. So there is no looking.
         if not in_initial_namespace():
             return Kernel("not mounted", inherited=True)
-        # The kernel runs handlers whether or not somebody has mounted the list of them.
-        return _parse("not mounted", _peek())
+        # The kernel runs handlers whether or not somebody has mounted the list of them. A mount loads the module where it can.
+        found = _peek()
+        return _parse("not mounted" if found or is_loaded() else "not loaded", found)
     texts = {}
     for name in names:
         if name != "register":
@@ -185,6 +187,15 @@ def read() -> Kernel:
                 continue
     kernel = _parse("on" if texts["status"].startswith("enabled") else "off", texts)
     return kernel._replace(writable=os.access(os.path.join(ROOT, "register"), os.W_OK))
+
+
+def is_loaded() -> bool:
+    """Say whether the kernel has binfmt_misc, or nobody knows: the mount point is there with the module or without it."""
+    try:
+        with open(FILESYSTEMS, encoding="ascii", errors="replace") as file:
+            return "binfmt_misc" in file.read().split()
+    except OSError:
+        return True
 
 
 def in_initial_namespace() -> bool:

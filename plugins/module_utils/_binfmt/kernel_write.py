@@ -23,11 +23,32 @@ if TYPE_CHECKING:
 
     from .kernel import Handler
 
+MODULES = "/lib/modules"
+MODULES_DISABLED = "/proc/sys/kernel/modules_disabled"
+
 
 def load(*, dry: bool = False) -> None:
     """Load the kernel module binfmt_misc; `dry` only asks whether there is one."""
-    command = ["modprobe", *(["--dry-run"] if dry else []), "binfmt_misc"]
-    _run(command, "the kernel has no binfmt_misc", "it needs CONFIG_BINFMT_MISC; in a container, load it on the host")
+    release = os.uname().release
+    modules = os.path.join(MODULES, release)
+    hint = "it needs CONFIG_BINFMT_MISC; in a container, load it on the machine (modprobe binfmt_misc)"
+    if not os.path.isdir(modules):
+        hint = f"{modules} is not there: after an upgrade of the kernel, reboot; in a container, load it on the machine"
+    what = "the kernel has no binfmt_misc, and its module cannot be loaded"
+    if dry and _are_modules_disabled():
+        raise Problem(
+            f"{what}: kernel.modules_disabled is 1", "load binfmt_misc at boot, before that is set, and reboot"
+        )
+    _run(["modprobe", *(["--dry-run"] if dry else []), "binfmt_misc"], what, hint)
+
+
+def _are_modules_disabled() -> bool:
+    """Say whether the kernel takes no modules any more: what `modprobe --dry-run` does not ask."""
+    try:
+        with open(MODULES_DISABLED, encoding="ascii") as file:
+            return file.read().strip() == "1"
+    except OSError:
+        return False
 
 
 def mount() -> None:
@@ -37,7 +58,7 @@ def mount() -> None:
     _run(
         ["mount", "-t", "binfmt_misc", "binfmt_misc", kernel.ROOT],
         f"{kernel.ROOT} cannot be mounted",
-        "it needs root's rights",
+        "it needs root's rights, and a kernel with binfmt_misc",
     )
 
 

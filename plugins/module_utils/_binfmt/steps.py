@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from .._change import Step
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 def enable_steps(kernel: Kernel) -> Iterable[Step]:
     """Give the steps that bring binfmt_misc up."""
     if kernel.state == "not loaded":
-        binfmt.load(dry=True)
+        if os.geteuid() == 0:  # others are told that first
+            binfmt.load(dry=True)
         yield Step("load the kernel module binfmt_misc", binfmt.load)
     if kernel.state in ("not loaded", "not mounted"):
         yield Step(f"mount {ROOT}", binfmt.mount, binfmt.unmount)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -144,8 +145,15 @@ def test_the_kernels_files_are_read(files):
 
 
 def test_a_kernel_without_binfmt_misc_and_one_that_is_not_mounted_are_told_apart(files, monkeypatch):
+    filesystems = files / "filesystems"
+    monkeypatch.setattr(_binfmt, "FILESYSTEMS", str(filesystems))
     monkeypatch.setattr(_binfmt, "_peek", dict)
+    assert _binfmt.read() == Kernel("not mounted")  # nobody can tell
+    filesystems.write_text("nodev\tsysfs\nnodev\tbinfmt_misc\n\text4\n")
     assert _binfmt.read() == Kernel("not mounted")
+    # Linux has the mount point without the module, and a mount that loads none: its file is gone, or it is blacklisted.
+    filesystems.write_text("nodev\tsysfs\n\text4\n")
+    assert _binfmt.read() == Kernel("not loaded")
     monkeypatch.setattr(_binfmt, "ROOT", str(files / "nothing"))
     assert _binfmt.read() == Kernel("not loaded")
 
@@ -161,6 +169,27 @@ def test_what_the_kernel_refuses_is_said_in_words(monkeypatch, number, told):
     monkeypatch.setattr(kernel_write, "_write", refuse)
     with pytest.raises(Problem, match=told):
         kernel_write.register(Handler.for_architecture(ARM64, "/x", "F"))
+
+
+def test_a_module_that_cannot_be_loaded_is_told_before_anything_is_changed(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "modprobe").write_text(
+        "#!/bin/sh\necho 'FATAL: Module binfmt_misc not found in directory /x'; exit 1\n"
+    )
+    (tmp_path / "modprobe").chmod(0o755)
+    monkeypatch.setattr(kernel_write, "MODULES", str(tmp_path))
+    monkeypatch.setattr(kernel_write, "MODULES_DISABLED", str(tmp_path / "disabled"))
+    with pytest.raises(Problem, match="not found in directory /x") as caught:
+        kernel_write.load(dry=True)
+    assert "after an upgrade of the kernel, reboot" in caught.value.hint
+    (tmp_path / os.uname().release).mkdir()
+    with pytest.raises(Problem) as caught:
+        kernel_write.load(dry=True)
+    assert "CONFIG_BINFMT_MISC" in caught.value.hint
+    # `modprobe --dry-run` succeeds there.
+    (tmp_path / "disabled").write_text("1\n")
+    with pytest.raises(Problem, match=r"kernel\.modules_disabled is 1"):
+        kernel_write.load(dry=True)
 
 
 def test_removing_what_is_gone_is_no_error_and_creates_no_file(files):
