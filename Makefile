@@ -85,6 +85,7 @@ quickstart: $(TREE) ## The main job on this machine: hosts in containers that bu
 .PHONY: clean
 clean: ## No hosts, images, handlers and engine of ours on this machine; the cache stays
 	roles/lab/files/machine clean
+	tests/tools/vm clean
 	rm -rf build
 
 .PHONY: distclean
@@ -182,6 +183,11 @@ kubernetes: $(TREE) ## Builders in a real cluster of one node in a container
 	roles/lab/files/machine engine
 	roles/lab/files/machine image trixie
 	PATH="$(ENV):$$PATH" $(ENV)/pytest -q -n 6 tests/kubernetes
+
+.PHONY: vm
+vm: $(TREE) ## A real arm64 host with a kernel of its own, in QEMU: not in `make test`, for it takes too long; nightly
+	$(call say,an arm64 host with a kernel of its own)
+	PATH="$(ENV):$$PATH" $(ENV)/pytest -v tests/vm
 
 .PHONY: artifact
 artifact: ## The tarball: its contents, galaxy-importer, and its use once installed
