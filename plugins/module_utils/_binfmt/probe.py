@@ -12,6 +12,7 @@ import contextlib
 import errno
 import os
 import subprocess
+import time
 from typing import TYPE_CHECKING, Callable, NamedTuple
 
 from .._files import write_atomically
@@ -119,7 +120,9 @@ def _execute(path: str, descriptors: tuple[int, ...], look: Callable[[str], None
     )
     try:
         if look is not None:
-            look(f"/proc/{process.pid}/exe")
+            exe = f"/proc/{process.pid}/exe"
+            _await_exec(exe)
+            look(exe)
         output, _none = process.communicate(b"", PATIENCE)
     except subprocess.TimeoutExpired:
         return Run(None, f"it did not end within {PATIENCE:.0f} s")
@@ -128,6 +131,15 @@ def _execute(path: str, descriptors: tuple[int, ...], look: Callable[[str], None
             process.kill()
             process.communicate()
     return Run(process.returncode, output.decode("utf-8", "replace").strip()[:200])
+
+
+def _await_exec(exe: str) -> None:
+    """Wait until a child process is not this program any more: Popen may return a moment before the kernel says so."""
+    own = os.stat("/proc/self/exe")
+    end = time.monotonic() + PATIENCE
+    with contextlib.suppress(OSError):  # it has ended already
+        while os.path.samestat(os.stat(exe), own) and time.monotonic() < end:
+            time.sleep(0.001)
 
 
 def _places() -> Iterator[str]:
