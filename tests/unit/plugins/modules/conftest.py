@@ -10,6 +10,7 @@ import re
 
 import pytest
 from ansible.module_utils import basic
+from ansible.module_utils.common import warnings
 from ansible_collections.multiarch.drone.plugins.module_utils._docker import engine
 from ansible_collections.multiarch.drone.plugins.module_utils._drone import client
 from ansible_collections.multiarch.drone.plugins.modules import runner_host_info
@@ -32,6 +33,9 @@ def run_module(monkeypatch, capsys):
         arguments = {**arguments, "_ansible_check_mode": check, "_ansible_diff": diff}
         monkeypatch.setattr(basic, "_ANSIBLE_ARGS", json.dumps({"ANSIBLE_MODULE_ARGS": arguments}).encode())
         monkeypatch.setattr(basic, "_ANSIBLE_PROFILE", "legacy", raising=False)
+        # A module is a process of its own, in which nothing has warned before.
+        monkeypatch.setattr(warnings, "_global_warnings", type(warnings._global_warnings)())
+        monkeypatch.setattr(warnings, "_global_deprecations", type(warnings._global_deprecations)())
         capsys.readouterr()
         with pytest.raises(SystemExit):
             module.main()

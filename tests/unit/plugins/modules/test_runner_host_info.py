@@ -158,7 +158,7 @@ def test_what_the_engine_said_once_is_not_asked_again(layers, asked, run_module)
         ({"qemu": {"platforms": ["arm64"], "source": "path"}}, ["qemu: ", "path"]),
         ({"builders": [{"name": "Bad Name"}]}, ["builders[0] (Bad Name of root): ", "'Bad Name'"]),
         ({"builders": [{"name": "a", "driver": "dokcer"}]}, ["builders[0] (a of root): ", "driver"]),
-        ({"builders": [{"name": "a", "timeout": 1e400}]}, ["builders[0] (a of root): ", "cannot use"]),
+        ({"builders": [{"name": "a", "timeout": 1e400}]}, ["builders[0] (a of root): ", "too large"]),
         ({"builders": [{"name": "a", "user": "no-such-user"}]}, ["builders[0] (a of no-such-user): ", "make it first"]),
         ({"builders": [{"name": "a", "user": "no\0such"}]}, ["builders[0] (", "user has a NUL"]),
         ({"builders": ["a"]}, ["builders[0] ( of root): ", "dictionary"]),
