@@ -59,7 +59,7 @@ unit: $(TREE) ## Unit and contract tests, on the default ansible-core; or TEST=p
 fuzz: $(TREE) ## Generated input against every parser and option: SECONDS=of each test (600), SEED=number (0); `make test` does it shortly
 	$(call say,generated input)
 	FUZZ_SECONDS=$(or $(SECONDS),600) FUZZ_SEED=$(or $(SEED),0) MULTIARCH_DRONE_FUZZ_SECONDS=$(or $(SECONDS),600) MULTIARCH_DRONE_FUZZ_SEED=$(or $(SEED),0) \
-		$(ENV)/pytest -q -n 2 tests/fuzz tests/buildkit/test_readers.py tests/unit/plugins/modules/test_every_module_survives_any_option.py tests/unit/plugins/modules/test_killed_anywhere.py
+		$(ENV)/pytest -q -n 2 tests/fuzz tests/buildkit/test_readers.py tests/pipelines/test_yaml_reader.py tests/unit/plugins/modules/test_every_module_survives_any_option.py tests/unit/plugins/modules/test_killed_anywhere.py
 
 .PHONY: coverage
 coverage: $(TREE) ## Which lines of plugins/ the unit and contract tests run, by package; what nothing imports counts too

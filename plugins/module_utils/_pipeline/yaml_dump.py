@@ -9,9 +9,12 @@ import re
 from typing import Any, Iterable
 
 from .._problem import Problem
+from .yaml_scalar import value_of
 
 # Plain, these are strings to PyYAML (YAML 1.1) and numbers to Go: 1e3 becomes 1000, 0o17 becomes 15, 1_000 becomes 1000.
 _NUMBER_TO_GO = re.compile(r"[-+]?[.\d][\da-fA-FxXoObB_.:eE+-]*|[-+]?\.?(inf|nan)", re.IGNORECASE)
+# What YAML 1.1 takes for the end of a line, or for no part of a text: only as an escape do they stay what they are.
+_OTHER_BREAKS = re.compile(r"[\x85\u2028\u2029\ufeff\r]")
 
 _DUMPERS: dict[bool, Any] = {}
 
@@ -78,9 +81,11 @@ def _dumper(flow: bool) -> Any:
     def text(dumper: Any, data: str) -> Any:
         style = None
         # Drone puts its variables in before it reads YAML: only in a block does a branch named `x` or {x stay what it is.
-        if ("\n" in data or "${" in data) and not flow:
+        if _OTHER_BREAKS.search(data):
+            style = '"'
+        elif ("\n" in data or "${" in data) and not flow:
             style = "|"
-        elif _NUMBER_TO_GO.fullmatch(data):
+        elif _NUMBER_TO_GO.fullmatch(data) or value_of(data) != data:
             style = "'"
         return dumper.represent_scalar("tag:yaml.org,2002:str", data, style=style)
 

@@ -10,13 +10,13 @@ libyaml where PyYAML has it; PyYAML's own parser is taught the one thing that it
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass, field
 from typing import Any, Iterator
 
 from .._problem import Problem, suggest
 from .yaml_dump import library
+from .yaml_scalar import value_of
 
 # Limits: no pipeline comes near them, and a hostile file costs less than a second.
 MAX_SIZE = 1 << 20
@@ -95,7 +95,7 @@ def parts(text: str) -> list[Part]:
         content = text[begin:start]
         if start != end and re.search(r"^%", content, re.MULTILINE) and _says_nothing(content):
             continue
-        if separated or content.strip("\ufeff \t\r\n"):
+        if separated or content.strip("\ufeff \r\n"):
             found.append(Part(at, begin, start, separated))
         line = text.find("\n", start, end)
         at, begin, separated = start, end if line < 0 else line + 1, True
@@ -197,7 +197,9 @@ def oddities(text: str, where: str) -> list[str]:
 def _parse(text: str, part: Part, where: str) -> tuple[Node | None, Any]:
     """Return the root of a document's lines and its value; None for an empty one."""
     yaml = library()
+    # Go's scanner gives each line a newline, the last one too.
     content = text[part.begin : part.end]
+    content += "" if content.endswith("\n") else "\n"
     first = text.count("\n", 0, part.begin) + 1
     try:
         loader = _loader()(content)
@@ -313,6 +315,9 @@ class _Composer:
             yield event
 
     def _tag(self, kind: Any, tag: str | None, value: str | None, implicit: Any) -> str:
+        # Which of them it is, its constructor finds out by Go's rules.
+        if tag is None and kind is self.yaml.ScalarNode and implicit[0] and value_of(value or "") != value:
+            return "tag:yaml.org,2002:null"
         return str(self.loader.resolve(kind, value, implicit) if tag is None or tag == "!" else tag)
 
 
@@ -357,24 +362,15 @@ def _loader() -> Any:
         construct = loader.construct_mapping if isinstance(node, yaml.MappingNode) else loader.construct_sequence
         return {f"!{suffix}": construct(node, deep=True)}
 
-    def lenient(name: str) -> Any:
-        construct = getattr(yaml.SafeLoader, f"construct_yaml_{name}")
-
-        def scalar(loader: Any, node: Any) -> Any:
-            try:
-                value = construct(loader, node)
-            except (ValueError, LookupError, AttributeError, ArithmeticError):
-                return node.value  # `0x_` looks like a number to PyYAML, and is none
-            return node.value if isinstance(value, float) and math.isnan(value) else value  # .nan equals nothing
-
-        return scalar
+    def scalar(loader: Any, node: Any) -> Any:
+        return value_of(loader.construct_scalar(node))
 
     Loader.add_multi_constructor("", tagged)
     Loader.add_multi_constructor("!", tagged)
-    for name in ("int", "float", "bool"):
-        Loader.add_constructor(core + name, lenient(name))
+    for name in ("int", "float", "bool", "null"):
+        Loader.add_constructor(core + name, scalar)
     # Dates, and what else would not compare with what we write, stay texts.
-    for name in ("timestamp", "binary"):
+    for name in ("timestamp", "binary", "value"):
         Loader.add_constructor(core + name, lambda loader, node: loader.construct_scalar(node))
     _LOADERS["loader"] = Loader
     return Loader

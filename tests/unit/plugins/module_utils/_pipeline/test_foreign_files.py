@@ -110,7 +110,7 @@ class Composer:
             self.text += margin[len(dash) + 1 :]
         first = [f"name:{self.gap()}{name}", None]
         entries = [first]
-        for key in self.random.sample(["image", "pull", "x", "y"], self.random.randint(0, 3)):
+        for key in self.random.sample(["image", "pull", "x", "w"], self.random.randint(0, 3)):
             entries.append([key, self.random.choice(WORDS)])
         for number, (key, text) in enumerate(entries):
             if number:

@@ -338,8 +338,8 @@ def test_true_is_not_the_number_one():
 
 
 def test_a_merged_key_behind_wins_as_in_go():
-    assert load("x: &x {a: 1, b: 1}\ny: {a: 2, <<: *x, b: 3}\n")[0]["y"] == {"a": 1, "b": 3}
-    assert load("x: &x {a: 1}\nz: &z {a: 2}\ny: {<<: [*x, *z]}\n")[0]["y"] == {"a": 1}
+    assert load("x: &x {a: 1, b: 1}\nw: {a: 2, <<: *x, b: 3}\n")[0]["w"] == {"a": 1, "b": 3}
+    assert load("x: &x {a: 1}\nz: &z {a: 2}\nw: {<<: [*x, *z]}\n")[0]["w"] == {"a": 1}
 
 
 def test_what_scope_step_leaves_as_it_is_is_told():
