@@ -8,6 +8,7 @@ Kernel: Documentation/admin-guide/binfmt-misc.rst, fs/binfmt_misc.c.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import subprocess
@@ -168,6 +169,8 @@ def read() -> Kernel:
     except FileNotFoundError:
         return Kernel("not loaded")
     except OSError as error:
+        if error.errno == errno.ENODEV:  # systemd's automount, where the kernel has no binfmt_misc to mount
+            return Kernel("not loaded")
         raise Problem(f"{ROOT} cannot be read: {error.strerror}", "is this a container without rights?") from error
     if "register" not in names:
         # A mount in a child user namespace, even one that nobody sees, gives it an empty instance of its own (Linux

@@ -3,6 +3,7 @@
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -240,3 +241,11 @@ def test_a_rule_that_the_kernel_refuses_is_no_handler(line):
 def test_a_rule_in_odd_words_is_what_the_kernel_makes_of_it(line, magic):
     handler = Handler.from_line(line)
     assert (handler.magic if handler else None) == magic
+
+
+def test_an_automount_that_fails_for_want_of_the_module_is_a_module_that_is_not_loaded(monkeypatch):
+    def listdir(path):
+        raise OSError(errno.ENODEV, "No such device", path)
+
+    monkeypatch.setattr(_binfmt.os, "listdir", listdir)
+    assert _binfmt.read() == Kernel("not loaded")
