@@ -11,6 +11,7 @@ where a declared value stood in its place.
 from __future__ import annotations
 
 import re
+from types import MappingProxyType
 from typing import Any, Mapping
 
 from .._passwords import NAME_OF_SECRET, without_passwords
@@ -36,7 +37,7 @@ RELOADABLE = {
 RESTART_FEATURES = {"containerd-snapshotter"}
 
 
-NOTHING: Mapping[str, Any] = {}
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 def merge(
