@@ -28,7 +28,15 @@ def _run(playbook, *arguments):
 @pytest.fixture(scope="session")
 def play():
     """Run a playbook on the scenario's hosts, and return what happened on each: {"changed": 0, "failures": 0, …}."""
-    return lambda playbook, *arguments: _run(playbook, *arguments)[1]["stats"]
+
+    def run(playbook, *arguments):
+        _code, said = _run(playbook, *arguments)
+        for task, result in _results(said):
+            if result.get("failed"):
+                print(f"{task}: {json.dumps(result)[:4000]}")  # pytest shows it where the test fails
+        return said["stats"]
+
+    return run
 
 
 @pytest.fixture(scope="session")
