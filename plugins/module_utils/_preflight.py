@@ -80,10 +80,9 @@ def texts(declared: Mapping[str, Mapping[str, Any]], values: Mapping[str, Any]) 
         value = values.get(name)
         if not isinstance(value, str) or name.startswith("drone_runner_"):
             continue
-        kind = option["type"]
-        if (kind == "dict" and value) or (
-            kind == "list" and (option.get("elements") == "dict" or value.lstrip()[:1] in "[{")
-        ):
+        kind, text = option["type"], value.strip()
+        # An empty text is what a survey has where nobody answered: nothing at all.
+        if text and (kind == "dict" or (kind == "list" and (option.get("elements") == "dict" or text[0] in "[{"))):
             shape = "[…]" if kind == "list" else "{…}"
             words = "a list" if kind == "list" else "a dictionary"
             found.append(f"{name} is text, and has to be {words}: write -e '{{\"{name}\": {shape}}}', or -e @FILE.yml")

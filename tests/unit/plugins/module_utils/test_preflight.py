@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ansible_collections.multiarch.drone.plugins.module_utils._preflight import in_words_of_the_role, wrong
+from ansible_collections.multiarch.drone.plugins.module_utils._preflight import in_words_of_the_role, texts, wrong
 
 ROLES = Path(__file__).parents[4] / "roles"
 DEFAULTS = {
@@ -153,3 +153,14 @@ def test_options_of_an_instance_that_nobody_gave_are_left_to_the_module():
         },
     ]
     assert of_role("buildkitd", buildkitd_source="package", buildkitd_instances=instances) == ""
+
+
+def test_an_empty_answer_of_a_survey_is_no_text_in_the_place_of_a_list():
+    declared = {
+        "a": {"type": "list", "elements": "str"},
+        "b": {"type": "list", "elements": "dict"},
+        "c": {"type": "dict"},
+    }
+    assert texts(declared, {"a": "", "b": " ", "c": ""}) == []
+    assert texts(declared, {"a": "x, y"}) == []
+    assert [told.split()[0] for told in texts(declared, {"a": '["x"]', "b": "x", "c": "{}"})] == ["a", "b", "c"]
