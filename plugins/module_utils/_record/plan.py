@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 THERE_BEFORE = "it was there before, or an earlier version of the collection brought it"
 NOT_EMPTY = "other files are in it"
+MOUNTED = "something is mounted on it"
 
 
 @dataclass(frozen=True)
@@ -123,15 +124,15 @@ def take_back(world: World, role: str, packages: Sequence[str], *, purge: bool) 
     files = [path for path in entry.files if path in world.files]
     for path in _not_empty(files, world):
         files.remove(path)
-        kept[path] = NOT_EMPTY
+        kept[path] = MOUNTED if path in world.mounts else NOT_EMPTY
     return Taken(tuple(goes), tuple(sorted(files, reverse=True)), kept)
 
 
 def _not_empty(files: Sequence[str], world: World) -> list[str]:
-    """Return the directories that hold something else than what goes."""
+    """Return the directories that hold something else than what goes, or on which something is mounted."""
     stays: list[str] = []
     for path in sorted(files, reverse=True):  # what is in a directory comes before it
-        if any(name not in files or name in stays for name in world.within.get(path, ())):
+        if path in world.mounts or any(name not in files or name in stays for name in world.within.get(path, ())):
             stays.append(path)
     return stays
 

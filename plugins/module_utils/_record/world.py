@@ -43,6 +43,7 @@ class World:
     packages: Mapping[str, str] = field(default_factory=dict)  # versions, "" for what is not installed
     files: frozenset[str] = frozenset()
     within: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # what directories among the files hold
+    mounts: frozenset[str] = frozenset()  # those of the directories on which something is mounted
 
 
 def read(role: str, packages: tuple[str, ...], files: tuple[str, ...]) -> World:
@@ -61,7 +62,18 @@ def read(role: str, packages: tuple[str, ...], files: tuple[str, ...]) -> World:
         installed(status, [*packages, *entry.packages]),
         there,
         {path: tuple(os.path.join(path, name) for name in os.listdir(path)) for path in directories},
+        mount_points() & frozenset(directories),
     )
+
+
+def mount_points(path: str = "/proc/self/mountinfo") -> frozenset[str]:
+    """Return where something is mounted; os.path.ismount does not see a bind mount of the same file system."""
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            found = [line.split(" ")[4] for line in file if line.count(" ") > 4]
+    except OSError:
+        return frozenset()
+    return frozenset(re.sub(r"\\([0-7]{3})", lambda code: chr(int(code.group(1), 8)), point) for point in found)
 
 
 def read_record(path: str = PATH) -> dict[str, Entry]:

@@ -283,3 +283,21 @@ def test_a_host_without_apt_is_refused_by_its_name_for_things(monkeypatch):
     monkeypatch.setattr(apt.shutil, "which", lambda _name: None)
     with pytest.raises(Problem, match="this host has no apt-get, and the roles know the packages of Debian and Ubuntu"):
         apt.update()
+
+
+def test_where_something_is_mounted_is_read_from_the_kernels_list(tmp_path):
+    (tmp_path / "mountinfo").write_text(
+        "36 35 98:0 / / rw - ext4 /dev/root rw\n40 36 0:4 /v /var/lib/a\\040b rw,noatime master:1 - ext4 /dev/sda rw\nodd\n"
+    )
+    assert world.mount_points(str(tmp_path / "mountinfo")) == {"/", "/var/lib/a b"}
+    assert world.mount_points(str(tmp_path / "nothing")) == frozenset()
+
+
+def test_a_directory_on_which_something_is_mounted_stays_with_the_reason(host, tmp_path, monkeypatch):
+    made = tmp_path / "made"
+    made.mkdir()
+    host.run("buildkitd", made=[str(made)])
+    monkeypatch.setattr(world, "mount_points", lambda: frozenset([str(made)]))
+    taken = host.run("buildkitd", state="absent")
+    assert taken["kept"] == {str(made): "something is mounted on it"}
+    assert made.is_dir()
