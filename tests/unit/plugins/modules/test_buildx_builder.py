@@ -13,9 +13,11 @@ import re
 
 import pytest
 from ansible_collections.multiarch.drone.plugins.module_utils._buildx.store import Transaction
-from ansible_collections.multiarch.drone.plugins.module_utils._docker.cli import Docker, Output
+from ansible_collections.multiarch.drone.plugins.module_utils._docker.cli import Docker
 from ansible_collections.multiarch.drone.plugins.module_utils._problem import Problem
 from ansible_collections.multiarch.drone.plugins.modules import buildx_builder, buildx_builder_info
+
+from .docker_cli import Call
 
 IMAGE = "moby/buildkit:buildx-stable-1"
 NETWORK_HOST = "--allow-insecure-entitlement=network.host"
@@ -200,17 +202,6 @@ class Engine:
             "HostConfig": {"Memory": memory, "NetworkMode": "bridge", "RestartPolicy": {"Name": "unless-stopped"}},
             "Toml": toml,
         }
-
-
-class Call:
-    def __init__(self, argv, answer):
-        self.argv, self.answer = argv, answer
-
-    def wait(self, *, check=True):
-        output = Output(self.argv, *self.answer)
-        if check and output.rc:
-            raise output.problem()
-        return output
 
 
 @pytest.fixture

@@ -12,10 +12,12 @@ import re
 
 import pytest
 from ansible_collections.multiarch.drone.plugins.module_utils._docker import cli
-from ansible_collections.multiarch.drone.plugins.module_utils._docker.cli import Docker, Output
+from ansible_collections.multiarch.drone.plugins.module_utils._docker.cli import Docker
 from ansible_collections.multiarch.drone.plugins.module_utils._image import transport
 from ansible_collections.multiarch.drone.plugins.module_utils._problem import Problem
 from ansible_collections.multiarch.drone.plugins.modules import buildx_image
+
+from .docker_cli import Call
 
 KEY = "dev.multiarch.drone.input-digest"
 POLICY = "EXPERIMENTAL_BUILDKIT_SOURCE_POLICY"
@@ -149,17 +151,6 @@ class World:
     @property
     def builds(self):
         return [call for call in self.calls if call.startswith("buildx build")]
-
-
-class Call:
-    def __init__(self, argv, answer):
-        self.argv, self.answer = argv, answer
-
-    def wait(self, *, check=True):
-        output = Output(self.argv, *self.answer)
-        if check and output.rc:
-            raise output.problem()
-        return output
 
 
 @pytest.fixture
